@@ -1,0 +1,232 @@
+"""Every setting of logbroker, declared once: name, type, default, check, unit and explanation.
+
+What lives here: the declarations and the pure functions that check values against them. What may not: reading a file or
+the environment (``cli/settings.py`` alone does that). ``config/logbroker.toml`` is generated from these declarations and a
+test fails when it drifts. Topic settings carry Kafka's names with dots as underscores.
+Invariant: a ``BrokerConfig`` or ``TopicConfig`` that exists has passed every check.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from logbroker.errors import InvalidConfig
+
+SECOND_MS = 1_000
+MINUTE_MS = 60 * SECOND_MS
+HOUR_MS = 60 * MINUTE_MS
+DAY_MS = 24 * HOUR_MS
+KIB = 1024
+MIB = 1024 * KIB
+INT64_MAX = 2**63 - 1
+INT32_MAX = 2**31 - 1
+
+DURABILITIES = ("fsync", "interval", "os")
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One declared setting. ``choices`` and the bounds are inclusive; ``unit`` is for people."""
+
+    name: str
+    type: type
+    default: Any
+    doc: str
+    unit: str
+    at_least: int | None
+    at_most: int | None
+    choices: tuple[str, ...]
+
+    @property
+    def kafka_name(self) -> str:
+        """The name Kafka's tools use: dots for underscores."""
+        return self.name.replace("_", ".")
+
+    def check(self, value: object) -> Any:
+        """The value, typed. Text is parsed, as it comes from an environment, a flag or the Kafka protocol.
+
+        Raises InvalidConfig naming the setting, the value and what would be accepted.
+        """
+        typed: Any = self._parse(value) if isinstance(value, str) and self.type is not str else value
+        if type(typed) is not self.type:
+            raise self._refused(value, f"must be of type {_TYPE_NAMES[self.type]}")
+        if self.choices and any(one not in self.choices for one in (typed if self.type is tuple else (typed,))):
+            raise self._refused(value, f"must be one of {', '.join(self.choices)}")
+        if self.type is int:
+            if self.at_least is not None and typed < self.at_least:
+                raise self._refused(value, f"must be at least {self.at_least}")
+            if self.at_most is not None and typed > self.at_most:
+                raise self._refused(value, f"must be at most {self.at_most}")
+        return typed
+
+    def _parse(self, text: str) -> object:
+        if self.type is bool:
+            parsed = {"true": True, "false": False}.get(text.strip().lower())
+            if parsed is None:
+                raise self._refused(text, "must be true or false")
+            return parsed
+        if self.type is tuple:
+            return tuple(part.strip() for part in text.split(",") if part.strip())
+        try:
+            return int(text)
+        except ValueError:
+            raise self._refused(text, "must be a whole number") from None
+
+    def _refused(self, value: object, why: str) -> InvalidConfig:
+        return InvalidConfig(f"{self.name} = {value!r} is not accepted: {why}", setting=self.name)
+
+
+_TYPE_NAMES = {int: "whole number", bool: "true or false", str: "text", tuple: "list of texts"}
+
+
+def _setting(
+    default: Any,
+    doc: str,
+    *,
+    unit: str = "",
+    at_least: int | None = None,
+    at_most: int | None = None,
+    choices: tuple[str, ...] = (),
+) -> Any:
+    """A dataclass field that carries its declaration; ``settings_of`` reads it back."""
+    declared = Setting("", type(default), default, doc, unit, at_least, at_most, choices)
+    return field(default=default, metadata={"setting": declared})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopicConfig:
+    """The settings of one topic. Each can be given per topic, or for all topics under ``[topics]`` of the broker's file."""
+
+    retention_ms: int = _setting(
+        7 * DAY_MS, "How long records are kept, by their timestamps; -1 keeps them for ever.", unit="ms", at_least=-1
+    )
+    retention_bytes: int = _setting(
+        -1, "How many bytes of a partition are kept, in whole segments; -1 sets no limit.", unit="bytes", at_least=-1
+    )
+    segment_bytes: int = _setting(
+        128 * MIB, "A segment file is rolled before it grows past this.", unit="bytes", at_least=14, at_most=INT32_MAX
+    )
+    segment_ms: int = _setting(
+        DAY_MS, "A segment is rolled when its first record is older than this.", unit="ms", at_least=1
+    )
+    segment_index_bytes: int = _setting(
+        10 * MIB,
+        "A segment is rolled when one of its indexes reaches this.",
+        unit="bytes",
+        at_least=4 * KIB,
+        at_most=INT32_MAX,
+    )
+    index_interval_bytes: int = _setting(
+        4 * KIB,
+        "An index entry is added after this many bytes of records.",
+        unit="bytes",
+        at_least=0,
+        at_most=INT32_MAX,
+    )
+    max_message_bytes: int = _setting(
+        MIB + 12, "The largest record batch that is accepted.", unit="bytes", at_least=0, at_most=INT32_MAX
+    )
+    message_timestamp_type: str = _setting(
+        "CreateTime",
+        "Whether records keep the producer's timestamp or get the broker's append time.",
+        choices=("CreateTime", "LogAppendTime"),
+    )
+    message_timestamp_before_max_ms: int = _setting(
+        INT64_MAX, "How far a record's timestamp may lie in the past.", unit="ms", at_least=0
+    )
+    message_timestamp_after_max_ms: int = _setting(
+        HOUR_MS,
+        "How far a record's timestamp may lie in the future; more would defeat retention.",
+        unit="ms",
+        at_least=0,
+    )
+    compression_type: str = _setting(
+        "producer",
+        "Store batches compressed like this; 'producer' keeps what the producer sent.",
+        choices=("producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"),
+    )
+    cleanup_policy: str = _setting(
+        "delete", "What retention does with old segments. Compaction is not built yet.", choices=("delete",)
+    )
+    durability: str = _setting(
+        "fsync",
+        "fsync: an acknowledgement waits for the disk. interval: flushed every flush_ms, a power cut may lose that much. "
+        "os: flushed when the system likes, a power cut may lose all of it. A crash of the broker loses nothing in any.",
+        choices=DURABILITIES,
+    )
+    flush_ms: int = _setting(
+        SECOND_MS, "With durability = interval, the longest time between flushes.", unit="ms", at_least=1
+    )
+    flush_messages: int = _setting(
+        INT64_MAX, "Flush after this many records whatever the durability; 1 flushes each append.", at_least=1
+    )
+    delete_retention_ms: int = _setting(
+        DAY_MS, "Accepted for Kafka's tools; without compaction it has no effect.", unit="ms", at_least=0
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerConfig:
+    """The settings of one broker process."""
+
+    data_dir: str = _setting("./data", "Where everything is kept. One broker owns it at a time.")
+    http: str = _setting("127.0.0.1:8080", "HOST:PORT of the HTTP door; port 0 picks a free one.")
+    kafka: str = _setting("127.0.0.1:9092", "HOST:PORT of the Kafka door, or 'off'.")
+    insecure_public: bool = _setting(
+        False,
+        "Allow an address other than loopback although there is no authentication: anyone who reaches it may do all.",
+    )
+    allow_host: tuple[str, ...] = _setting(
+        (), "Host names, besides loopback and the bound address, that may stand in Host and Origin headers."
+    )
+    max_partitions: int = _setting(20_000, "The most partitions in the whole broker.", at_least=1, at_most=1_000_000)
+    num_partitions: int = _setting(
+        1, "Partitions of a topic that is created without saying how many.", at_least=1, at_most=20_000
+    )
+    max_open_files: int = _setting(
+        4096,
+        "The most descriptors held for log and index files; the least used are closed.",
+        at_least=64,
+        at_most=1_000_000,
+    )
+    max_request_bytes: int = _setting(
+        16 * MIB, "The largest HTTP request body.", unit="bytes", at_least=64 * KIB, at_most=INT32_MAX
+    )
+    flush_threads: int = _setting(4, "Threads that flush files to disk.", at_least=1, at_most=64)
+    retention_check_ms: int = _setting(
+        5 * MINUTE_MS, "How often retention looks for old segments.", unit="ms", at_least=100
+    )
+    drain_ms: int = _setting(
+        10 * SECOND_MS, "How long a stop waits for requests that are under way.", unit="ms", at_least=0
+    )
+    log_level: str = _setting("info", "What is logged.", choices=("debug", "info", "warning", "error"))
+
+
+Config = TypeVar("Config", TopicConfig, BrokerConfig)
+
+
+def settings_of(config: type[TopicConfig] | type[BrokerConfig]) -> dict[str, Setting]:
+    """The declarations of a configuration class by name, in the order of the file."""
+    return {
+        declared.name: dataclasses.replace(declared.metadata["setting"], name=declared.name)
+        for declared in dataclasses.fields(config)
+    }
+
+
+TOPIC_SETTINGS = settings_of(TopicConfig)
+BROKER_SETTINGS = settings_of(BrokerConfig)
+
+
+def checked(config: type[TopicConfig] | type[BrokerConfig], values: Mapping[str, object]) -> dict[str, Any]:
+    """``values`` typed and checked; raises InvalidConfig on an unknown name or a bad value."""
+    declared = TOPIC_SETTINGS if config is TopicConfig else BROKER_SETTINGS
+    unknown = sorted(values.keys() - declared.keys())
+    if unknown:
+        raise InvalidConfig(f"there is no setting {unknown[0]!r}; there are: {', '.join(declared)}", setting=unknown[0])
+    return {name: declared[name].check(value) for name, value in values.items()}
+
+
+def configured(base: Config, values: Mapping[str, object]) -> Config:
+    """``base`` with ``values`` laid over it. Raises InvalidConfig."""
+    return dataclasses.replace(base, **checked(type(base), values))

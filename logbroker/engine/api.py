@@ -1,0 +1,269 @@
+"""The seam: what groups, queues, subscriptions and the doors know of a log.
+
+What lives here: the interface and the values that cross it. What may not: files, processes, sockets, threads; an Apache
+Kafka cluster behind a Kafka client must be able to implement all of it but the declared capabilities.
+Invariants every engine keeps (the contract suite in ``tests/engine/contract.py`` runs on each of them):
+
+- offsets of a partition grow and are never given out twice, but need not be dense: always go on from ``next_offset``;
+- a reader sees only what a crash cannot take back: ``high_watermark`` bounds reads, time look-ups and waiters alike;
+- a record that was acknowledged with ``durable=True`` is there after any crash.
+"""
+
+import enum
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, TypeAlias
+from uuid import UUID
+
+from logbroker.config import TopicConfig
+from logbroker.model import (
+    Appended,
+    Bounds,
+    OffsetAndTimestamp,
+    ProducerStamp,
+    Record,
+    StoredRecord,
+    TopicPartition,
+)
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+
+NO_PRODUCER = ProducerStamp()
+
+
+class Isolation(enum.Enum):
+    """Which records a reader wants to see (Kafka's isolation.level)."""
+
+    READ_UNCOMMITTED = 0
+    READ_COMMITTED = 1
+
+
+@dataclass(frozen=True, slots=True)
+class TopicInfo:
+    """One topic of the catalogue. ``overrides`` are the settings given for it; ``config`` is what is in force."""
+
+    name: str
+    id: UUID
+    partitions: int
+    overrides: Mapping[str, object]
+    config: TopicConfig
+    created_ms: int
+    owner: str | None = None
+    """What the topic belongs to, as ``queue:orders`` or ``internal``; None for a topic of its own."""
+
+
+class RecordsRead(NamedTuple):
+    """Records of one read, ascending. Reading goes on at ``next_offset`` even when ``records`` is empty."""
+
+    records: list[StoredRecord]
+    next_offset: int
+    bounds: Bounds
+
+
+class AbortedTransaction(NamedTuple):
+    """A transaction whose records a committed reader drops, from its first offset to its abort marker (KIP-98)."""
+
+    producer_id: int
+    first_offset: int
+
+
+class BatchesRead(NamedTuple):
+    """Whole record batches of one read, as stored. The first may start before the offset asked for."""
+
+    chunks: list[Buffer]
+    bounds: Bounds
+    aborted: list[AbortedTransaction]
+
+
+class Writer(Protocol):
+    """The exclusive right to append to one partition, until a later claim fences it."""
+
+    async def append(self, records: Sequence[Record], *, durable: bool = True) -> Appended:
+        """Append all of ``records`` or none; with ``durable=False`` return once written.
+
+        Raises WriterFenced after a later claim, AppendUnknown when the outcome cannot be known, StorageError when
+        nothing was written.
+        """
+        ...
+
+    async def flushed(self) -> None:
+        """Return when everything this writer has appended is durable."""
+        ...
+
+
+class RawBatches(Protocol):
+    """Capability: record batches as bytes, without decoding a record (design idea 1).
+
+    These calls never wait, so that the hot path costs no task; they run on the loop's thread.
+    """
+
+    def append(self, where: TopicPartition, batches: Buffer) -> Appended:
+        """Check, stamp and write whole batches; all or none. Not yet durable: see ``when_flushed``.
+
+        ``batches`` is read before this returns and not kept. Raises CorruptMessage, MessageTooLarge, InvalidTimestamp,
+        OutOfOrderSequence, DuplicateSequence, InvalidProducerEpoch, UnknownTopicOrPartition, StorageError.
+        """
+        ...
+
+    def when_flushed(self, where: TopicPartition, next_offset: int, done: Callable[[], None]) -> None:
+        """Call ``done`` once offsets below ``next_offset`` are acknowledged by the topic's durability; at once if so."""
+        ...
+
+    def read(
+        self,
+        where: TopicPartition,
+        offset: int,
+        max_bytes: int,
+        isolation: Isolation = Isolation.READ_UNCOMMITTED,
+    ) -> BatchesRead | None:
+        """Whole batches from the one that holds ``offset``, at least one if any; None when the disk would be waited for.
+
+        Raises OffsetOutOfRange (with ``log_start_offset`` and ``high_watermark``) and UnknownTopicOrPartition.
+        """
+        ...
+
+    async def read_cold(
+        self,
+        where: TopicPartition,
+        offset: int,
+        max_bytes: int,
+        isolation: Isolation = Isolation.READ_UNCOMMITTED,
+    ) -> BatchesRead:
+        """As ``read``, but waits for the disk (in a thread)."""
+        ...
+
+
+class SegmentInfo(NamedTuple):
+    """One segment of a partition. ``max_timestamp_ms`` is -1 while it is empty."""
+
+    base_offset: int
+    next_offset: int
+    size_bytes: int
+    max_timestamp_ms: int
+    active: bool
+
+
+class Storage(Protocol):
+    """Capability: the files below the log."""
+
+    def segments(self, where: TopicPartition) -> list[SegmentInfo]:
+        """The segments of a partition by base offset. Raises UnknownTopicOrPartition."""
+        ...
+
+    def size_bytes(self, where: TopicPartition) -> int:
+        """The bytes of its log files."""
+        ...
+
+
+class Engine(Protocol):
+    """A set of topics that can be appended to and read."""
+
+    @property
+    def raw(self) -> RawBatches | None:
+        """The raw-batch capability, or None."""
+        ...
+
+    @property
+    def storage(self) -> Storage | None:
+        """The file capability, or None."""
+        ...
+
+    # -- topics ------------------------------------------------------------------------------------------------------
+
+    def topics(self) -> Sequence[TopicInfo]:
+        """All topics, by name."""
+        ...
+
+    def topic(self, name: str) -> TopicInfo:
+        """One topic. Raises UnknownTopicOrPartition."""
+        ...
+
+    def topic_by_id(self, topic_id: UUID) -> TopicInfo:
+        """One topic by its id. Raises UnknownTopicOrPartition."""
+        ...
+
+    async def create_topic(
+        self, name: str, partitions: int, overrides: Mapping[str, object], *, owner: str | None = None
+    ) -> TopicInfo:
+        """Create a topic; durable on return. Raises TopicAlreadyExists, InvalidTopic, InvalidPartitions, InvalidConfig."""
+        ...
+
+    async def delete_topic(self, name: str) -> None:
+        """Delete a topic and its records. Raises UnknownTopicOrPartition."""
+        ...
+
+    async def configure_topic(self, name: str, changes: Mapping[str, object | None]) -> TopicInfo:
+        """Set (or, with None, unset) settings. Raises UnknownTopicOrPartition, InvalidConfig."""
+        ...
+
+    async def grow_topic(self, name: str, partitions: int) -> TopicInfo:
+        """Raise the number of partitions. Raises UnknownTopicOrPartition, InvalidPartitions."""
+        ...
+
+    # -- records -----------------------------------------------------------------------------------------------------
+
+    async def append(
+        self,
+        where: TopicPartition,
+        records: Sequence[Record],
+        *,
+        durable: bool = True,
+        producer: ProducerStamp = NO_PRODUCER,
+    ) -> Appended:
+        """Append records as one batch, beside other producers; all or none.
+
+        ``durable=True`` returns once the topic's durability acknowledges it. Raises as ``RawBatches.append``, and
+        AppendUnknown; WriterFenced where a ``Writer`` holds the partition.
+        """
+        ...
+
+    async def writer(self, where: TopicPartition) -> Writer:
+        """Claim the exclusive right to append, fencing any earlier claim. Raises UnknownTopicOrPartition."""
+        ...
+
+    async def read(
+        self,
+        where: TopicPartition,
+        offset: int,
+        *,
+        max_bytes: int,
+        max_records: int | None = None,
+        isolation: Isolation = Isolation.READ_UNCOMMITTED,
+    ) -> RecordsRead:
+        """Records at and after ``offset``, control records left out; never waits for new ones.
+
+        At least one record is returned where one stands, however large. Raises OffsetOutOfRange (with
+        ``log_start_offset`` and ``high_watermark``), UnknownTopicOrPartition, PartitionDamaged.
+        """
+        ...
+
+    async def changed(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Return when any partition can be read past its position, or is gone. The caller bounds the wait."""
+        ...
+
+    async def bounds(self, where: TopicPartition) -> Bounds:
+        """Where the partition can be read. Raises UnknownTopicOrPartition."""
+        ...
+
+    async def offset_at(self, where: TopicPartition, timestamp_ms: int) -> OffsetAndTimestamp | None:
+        """The first record whose timestamp is at or after ``timestamp_ms``, or None. Timestamps may be out of order."""
+        ...
+
+    async def max_timestamp(self, where: TopicPartition) -> OffsetAndTimestamp | None:
+        """The record with the largest timestamp, the first of equals (KIP-734), or None for an empty partition."""
+        ...
+
+    async def trim(self, where: TopicPartition, before_offset: int) -> int:
+        """Move the log start offset to ``before_offset`` and return it; durable on return.
+
+        Raises InvalidOffset above the high watermark or above a hold. Below the log start it changes nothing.
+        """
+        ...
+
+    def hold(self, where: TopicPartition, holder: str, offset: int | None) -> None:
+        """Keep everything at and above ``offset`` from retention and trim until the holder moves on; None lets go."""
+        ...
+
+    async def allocate_producer_id(self) -> int:
+        """An id no producer of this log ever had, also across crashes."""
+        ...

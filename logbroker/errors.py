@@ -1,0 +1,354 @@
+"""The only exception hierarchy of logbroker.
+
+What lives here: one small class per thing that can go wrong, with a stable ``code`` and whether trying again can help.
+What may not: HTTP statuses and Kafka error numbers; each door has one table that maps these classes to its own words.
+Invariant: the docstring of a class is its default message, and ``code`` is unique.
+
+``fields`` carries facts a caller can act on (``log_start_offset``, ``partition``, ...); doors copy them into their answer.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+
+class LogbrokerError(Exception):
+    """Something went wrong in logbroker."""
+
+    code: ClassVar[str] = "INTERNAL"
+    retriable: ClassVar[bool] = False
+
+    def __init__(self, detail: str | None = None, /, **fields: Any) -> None:
+        self.detail = detail if detail is not None else (type(self).__doc__ or "").strip()
+        self.fields: Mapping[str, Any] = fields
+        super().__init__(self.detail)
+
+
+# -- requests that are wrong as they stand ---------------------------------------------------------------------------
+
+
+class InvalidRequest(LogbrokerError):
+    """The request is malformed."""
+
+    code = "INVALID_REQUEST"
+
+
+class InvalidConfig(LogbrokerError):
+    """A setting has a name or a value that is not accepted."""
+
+    code = "INVALID_CONFIG"
+
+
+class InvalidTopic(LogbrokerError):
+    """The name is not a valid topic name: 1 to 249 of A-Z, a-z, 0-9, '.', '_', '-', and neither '.' nor '..'."""
+
+    code = "INVALID_TOPIC"
+
+
+class InvalidPartitions(LogbrokerError):
+    """The number of partitions is not acceptable."""
+
+    code = "INVALID_PARTITIONS"
+
+
+class InvalidOffset(LogbrokerError):
+    """The offset or position is not acceptable."""
+
+    code = "INVALID_OFFSET"
+
+
+class InvalidTimestamp(LogbrokerError):
+    """The timestamp of a record is outside the range the topic accepts."""
+
+    code = "INVALID_TIMESTAMP"
+
+
+class MessageTooLarge(LogbrokerError):
+    """The record or batch is larger than the topic accepts (max.message.bytes)."""
+
+    code = "MESSAGE_TOO_LARGE"
+
+
+class CorruptMessage(LogbrokerError):
+    """The bytes are not a valid record batch."""
+
+    code = "CORRUPT_MESSAGE"
+
+
+class UnsupportedCompression(LogbrokerError):
+    """The compression type is unknown."""
+
+    code = "UNSUPPORTED_COMPRESSION_TYPE"
+
+
+class PolicyViolation(LogbrokerError):
+    """The request satisfies the protocol but not the policy of this topic."""
+
+    code = "POLICY_VIOLATION"
+
+
+class HostForbidden(LogbrokerError):
+    """The Host or Origin header names a host that this broker does not serve."""
+
+    code = "HOST_FORBIDDEN"
+
+
+class NotFound(LogbrokerError):
+    """There is no such route."""
+
+    code = "NOT_FOUND"
+
+
+# -- topics ----------------------------------------------------------------------------------------------------------
+
+
+class UnknownTopicOrPartition(LogbrokerError):
+    """There is no such topic or partition."""
+
+    code = "UNKNOWN_TOPIC_OR_PARTITION"
+
+
+class TopicAlreadyExists(LogbrokerError):
+    """A topic of that name exists."""
+
+    code = "TOPIC_ALREADY_EXISTS"
+
+
+class ConfigConflict(LogbrokerError):
+    """It exists already with a different configuration."""
+
+    code = "CONFIG_CONFLICT"
+
+
+class TopicReserved(LogbrokerError):
+    """Names that end in '.retry' or '.dlq', or start with '__', are written by logbroker alone."""
+
+    code = "TOPIC_RESERVED"
+
+
+class TopicInUse(LogbrokerError):
+    """A queue or subscription stands on this topic."""
+
+    code = "TOPIC_IN_USE"
+
+
+class OffsetOutOfRange(LogbrokerError):
+    """The offset lies outside the log."""
+
+    code = "OFFSET_OUT_OF_RANGE"
+
+
+class MessageNotFound(LogbrokerError):
+    """There is no record or message at that position or under that id."""
+
+    code = "MESSAGE_NOT_FOUND"
+
+
+# -- producers -------------------------------------------------------------------------------------------------------
+
+
+class OutOfOrderSequence(LogbrokerError):
+    """The sequence number of an idempotent producer does not follow its last one."""
+
+    code = "OUT_OF_ORDER_SEQUENCE"
+
+
+class DuplicateSequence(LogbrokerError):
+    """The batch repeats one that is older than the remembered window of its producer."""
+
+    code = "DUPLICATE_SEQUENCE"
+
+
+class InvalidProducerEpoch(LogbrokerError):
+    """A newer producer with the same id is active."""
+
+    code = "INVALID_PRODUCER_EPOCH"
+
+
+class UnknownProducer(LogbrokerError):
+    """The producer id was never given out, or was forgotten."""
+
+    code = "UNKNOWN_PRODUCER_ID"
+
+
+class WriterFenced(LogbrokerError):
+    """A later claim took over the exclusive right to append to this partition."""
+
+    code = "WRITER_FENCED"
+
+
+class AppendUnknown(LogbrokerError):
+    """The append may or may not have happened; read the log to find out."""
+
+    code = "APPEND_UNKNOWN"
+    retriable = True
+
+
+# -- consumer groups -------------------------------------------------------------------------------------------------
+
+
+class InvalidGroup(LogbrokerError):
+    """The group id is not acceptable."""
+
+    code = "INVALID_GROUP_ID"
+
+
+class GroupNotFound(LogbrokerError):
+    """There is no such group."""
+
+    code = "GROUP_ID_NOT_FOUND"
+
+
+class NonEmptyGroup(LogbrokerError):
+    """The group has members."""
+
+    code = "NON_EMPTY_GROUP"
+
+
+class UnknownMember(LogbrokerError):
+    """The member is not (or no longer) part of the group: join again."""
+
+    code = "UNKNOWN_MEMBER_ID"
+
+
+class FencedInstance(LogbrokerError):
+    """Another member with the same group.instance.id took over."""
+
+    code = "FENCED_INSTANCE_ID"
+
+
+class MemberIdRequired(LogbrokerError):
+    """Join again with the member id that came with this answer."""
+
+    code = "MEMBER_ID_REQUIRED"
+
+
+class IllegalGeneration(LogbrokerError):
+    """The generation is not the group's current one."""
+
+    code = "ILLEGAL_GENERATION"
+
+
+class RebalanceInProgress(LogbrokerError):
+    """The group is rebalancing: join again."""
+
+    code = "REBALANCE_IN_PROGRESS"
+
+
+class InconsistentGroupProtocol(LogbrokerError):
+    """The member's protocol type or assignors do not match those of the group."""
+
+    code = "INCONSISTENT_GROUP_PROTOCOL"
+
+
+class InvalidSessionTimeout(LogbrokerError):
+    """The session timeout is outside the range the broker allows."""
+
+    code = "INVALID_SESSION_TIMEOUT"
+
+
+class GroupMaxSizeReached(LogbrokerError):
+    """The group has as many members as the broker allows."""
+
+    code = "GROUP_MAX_SIZE_REACHED"
+
+
+class GroupSubscribedToTopic(LogbrokerError):
+    """A member of the group is subscribed to the topic whose offsets are to go."""
+
+    code = "GROUP_SUBSCRIBED_TO_TOPIC"
+
+
+class OffsetMetadataTooLarge(LogbrokerError):
+    """The metadata of a committed offset is longer than 4096 bytes."""
+
+    code = "OFFSET_METADATA_TOO_LARGE"
+
+
+class TransactionsUnsupported(LogbrokerError):
+    """Transactions are not offered by this broker."""
+
+    code = "TRANSACTIONAL_ID_AUTHORIZATION_FAILED"
+
+
+# -- queues and subscriptions ----------------------------------------------------------------------------------------
+
+
+class QueueNotFound(LogbrokerError):
+    """There is no such queue."""
+
+    code = "QUEUE_NOT_FOUND"
+
+
+class SubscriptionNotFound(LogbrokerError):
+    """There is no such subscription."""
+
+    code = "SUBSCRIPTION_NOT_FOUND"
+
+
+class OperationNotFound(LogbrokerError):
+    """There is no such operation."""
+
+    code = "OPERATION_NOT_FOUND"
+
+
+class QueueFull(LogbrokerError):
+    """The queue holds as many messages as its max_size allows."""
+
+    code = "QUEUE_FULL"
+    retriable = True
+
+
+class LeaseLost(LogbrokerError):
+    """The receipt is no longer valid: its lease expired, was settled, or went to someone else."""
+
+    code = "LEASE_LOST"
+
+
+# -- the machine underneath ------------------------------------------------------------------------------------------
+
+
+class StorageError(LogbrokerError):
+    """Reading or writing the data directory failed."""
+
+    code = "STORAGE_ERROR"
+    retriable = True
+
+
+class DiskFull(StorageError):
+    """The disk is full; nothing was written."""
+
+    code = "DISK_FULL"
+
+
+class PartitionDamaged(StorageError):
+    """The files of the partition are damaged; nothing was skipped or deleted."""
+
+    code = "PARTITION_DAMAGED"
+    retriable = False
+
+
+class FlushFailed(StorageError):
+    """A flush to disk failed: what is on disk is unknown, so the broker stops."""
+
+    code = "FLUSH_FAILED"
+    retriable = False
+
+
+class DataDirectoryError(LogbrokerError):
+    """The data directory cannot be used."""
+
+    code = "DATA_DIRECTORY"
+
+
+class Recovering(LogbrokerError):
+    """The broker is still loading, or is shutting down."""
+
+    code = "RECOVERING"
+    retriable = True
+
+
+class Throttled(LogbrokerError):
+    """Too much at once: try again later."""
+
+    code = "THROTTLED"
+    retriable = True

@@ -1,0 +1,96 @@
+"""The nouns that every layer shares: records, positions, instants.
+
+What lives here: frozen values without behaviour beyond their own arithmetic. What may not: I/O, clocks, formats.
+Invariant: nothing here knows where a record came from or through which door it left.
+Times are integers in milliseconds since the epoch (``_ms``); offsets are 64-bit integers; sizes are bytes.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+NO_TIMESTAMP = -1
+
+
+class TopicPartition(NamedTuple):
+    """One partition of one topic: what an append, a read or a journal names."""
+
+    topic: str
+    partition: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}-{self.partition}"
+
+
+class Now(NamedTuple):
+    """One instant, read once at the edge and passed down.
+
+    ``wall_ms`` is for schedules, TTL and timestamps; ``mono_ms`` for leases, sessions and time-outs, which must not move
+    when somebody sets the clock.
+    """
+
+    wall_ms: int
+    mono_ms: int
+
+
+class Header(NamedTuple):
+    """A record header; names may repeat and their order is kept. ``None`` is Kafka's null header value."""
+
+    name: str
+    value: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A record to be appended. ``value=None`` is a tombstone; ``timestamp_ms=None`` means the time of the append."""
+
+    value: bytes | None
+    key: bytes | None = None
+    headers: tuple[Header, ...] = ()
+    timestamp_ms: int | None = None
+
+
+class StoredRecord(NamedTuple):
+    """A record read from a partition. A named tuple, because reads make them by the hundred thousand."""
+
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[Header, ...] = ()
+    append_time: bool = False
+    """Whether ``timestamp_ms`` is the broker's append time rather than the producer's."""
+
+
+class OffsetAndTimestamp(NamedTuple):
+    """An offset found by time, with the timestamp of the record that stands there."""
+
+    offset: int
+    timestamp_ms: int
+
+
+class Appended(NamedTuple):
+    """What an append did. Offsets are dense only on the embedded engine; ``next_offset`` is one past the last record."""
+
+    base_offset: int
+    next_offset: int
+    append_time_ms: int
+    """The broker's append time where the topic stamps it (message.timestamp.type = LogAppendTime), else -1."""
+    log_start_offset: int
+    duplicate: bool = False
+    """Whether an idempotent producer repeated a batch; the offsets are then those of the original."""
+
+
+class ProducerStamp(NamedTuple):
+    """Identity and sequence an idempotent producer puts on a batch (KIP-98); -1 everywhere means none."""
+
+    producer_id: int = -1
+    epoch: int = -1
+    base_sequence: int = -1
+
+
+class Bounds(NamedTuple):
+    """Where a partition can be read. Readers see offsets in ``[log_start_offset, high_watermark)``."""
+
+    log_start_offset: int
+    high_watermark: int
+    last_stable_offset: int
