@@ -51,14 +51,21 @@ class Setting:
         typed: Any = self._parse(value) if isinstance(value, str) and self.type is not str else value
         if type(typed) is not self.type:
             raise self._refused(value, f"must be of type {_TYPE_NAMES[self.type]}")
-        if self.choices and any(one not in self.choices for one in (typed if self.type is tuple else (typed,))):
-            raise self._refused(value, f"must be one of {', '.join(self.choices)}")
+        self._check_choices(typed)
         if self.type is int:
-            if self.at_least is not None and typed < self.at_least:
-                raise self._refused(value, f"must be at least {self.at_least}")
-            if self.at_most is not None and typed > self.at_most:
-                raise self._refused(value, f"must be at most {self.at_most}")
+            self._check_bounds(typed)
         return typed
+
+    def _check_choices(self, value: str | tuple[str, ...]) -> None:
+        given = value if isinstance(value, tuple) else (value,)
+        if self.choices and any(one not in self.choices for one in given):
+            raise self._refused(value, f"must be one of {', '.join(self.choices)}")
+
+    def _check_bounds(self, value: int) -> None:
+        if self.at_least is not None and value < self.at_least:
+            raise self._refused(value, f"must be at least {self.at_least}")
+        if self.at_most is not None and value > self.at_most:
+            raise self._refused(value, f"must be at most {self.at_most}")
 
     def _parse(self, text: str) -> object:
         if self.type is bool:
