@@ -43,13 +43,14 @@ class Setting:
         """The name Kafka's tools use: dots for underscores."""
         return self.name.replace("_", ".")
 
-    def check(self, value: object) -> Any:
+    def check(self, value: Any) -> Any:
         """The value, typed. Text is parsed, as it comes from an environment, a flag or the Kafka protocol.
 
         Raises InvalidConfig naming the setting, the value and what would be accepted.
         """
-        typed: Any = self._parse(value) if isinstance(value, str) and self.type is not str else value
-        if type(typed) is not self.type:
+        typed = self._parse(value) if isinstance(value, str) and self.type is not str else value
+        right_type = type(typed) is self.type
+        if not right_type:
             raise self._refused(value, f"must be of type {_TYPE_NAMES[self.type]}")
         self._check_choices(typed)
         if self.type is int:
@@ -67,7 +68,7 @@ class Setting:
         if self.at_most is not None and value > self.at_most:
             raise self._refused(value, f"must be at most {self.at_most}")
 
-    def _parse(self, text: str) -> object:
+    def _parse(self, text: str) -> Any:
         if self.type is bool:
             parsed = {"true": True, "false": False}.get(text.strip().lower())
             if parsed is None:
