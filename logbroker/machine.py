@@ -47,7 +47,6 @@ class Park:
     token: int
 
 
-Reply = TypeVar("Reply")
 Reply_co = TypeVar("Reply_co", covariant=True)
 Command = TypeVar("Command", contravariant=True)
 
@@ -100,10 +99,10 @@ class Decision(Generic[Reply_co]):
     """False lets reply and answers go before the events are durable: only for what a power cut may take back."""
 
 
-class Machine(Protocol[Command, Reply]):
+class Machine(Protocol[Command, Reply_co]):
     """One state machine. Its constructor gives the empty machine; ``apply`` alone leads away from it."""
 
-    def decide(self, command: Command, now: Now) -> Decision[Reply]:
+    def decide(self, command: Command, now: Now) -> Decision[Reply_co]:
         """What the command leads to. Refuses by an error as the reply; never raises one."""
         ...
 
@@ -111,7 +110,7 @@ class Machine(Protocol[Command, Reply]):
         """Change the state. Never fails on an event that this state decided, or that its journal holds."""
         ...
 
-    def expire(self, now: Now) -> Decision[Reply]:
+    def expire(self, now: Now) -> Decision[Reply_co]:
         """What the passing of time leads to; nothing when called early."""
         ...
 
@@ -119,7 +118,7 @@ class Machine(Protocol[Command, Reply]):
         """The ``mono_ms`` at which ``expire`` has something to do, or None. Too early is allowed, too late is not."""
         ...
 
-    def resume(self, now: Now) -> Decision[Reply]:
+    def resume(self, now: Now) -> Decision[Reply_co]:
         """What starts once the journal is replayed: sessions and leases run again from ``now``. There is no reply."""
         ...
 
