@@ -32,6 +32,12 @@ class InvalidRequest(LogbrokerError):
     code = "INVALID_REQUEST"
 
 
+class InvalidFrame(InvalidRequest):
+    """The size in front of a request is negative or above the limit: the stream cannot be followed any further."""
+
+    code = "INVALID_FRAME"
+
+
 class InvalidConfig(LogbrokerError):
     """A setting has a name or a value that is not accepted."""
 
