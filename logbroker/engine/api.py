@@ -16,6 +16,7 @@ from typing import NamedTuple, Protocol, TypeAlias
 from uuid import UUID
 
 from logbroker.config import TopicConfig
+from logbroker.errors import LogbrokerError
 from logbroker.model import (
     Appended,
     Bounds,
@@ -105,8 +106,11 @@ class RawBatches(Protocol):
         """
         ...
 
-    def when_flushed(self, where: TopicPartition, next_offset: int, done: Callable[[], None]) -> None:
-        """Call ``done`` once offsets below ``next_offset`` are acknowledged by the topic's durability; at once if so."""
+    def when_flushed(self, where: TopicPartition, next_offset: int, done: Callable[[LogbrokerError | None], None]) -> None:
+        """Call ``done(None)`` once the topic's durability acknowledges offsets below ``next_offset``; at once if it does.
+
+        ``done(FlushFailed)`` is called when it never will, because the broker is stopping.
+        """
         ...
 
     def read(

@@ -1,0 +1,144 @@
+"""One partition as the embedded engine runs it: a log, and those who wait for it.
+
+What lives here: who waits for a flush or for new records, the holds below which nothing is deleted, the claim of a writer.
+What may not: file access, topics, decoding.
+Invariant: ``high_watermark`` is what the topic's durability acknowledges; readers, waiters and answers all go by it.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import TypeAlias
+
+from logbroker.config import INT64_MAX, TopicConfig
+from logbroker.engine.flusher import Flusher, Ticket
+from logbroker.errors import FlushFailed, LogbrokerError
+from logbroker.log.partition import FlushTicket, PartitionLog
+from logbroker.model import Appended, Bounds, Now
+
+Done: TypeAlias = Callable[[LogbrokerError | None], None]
+
+
+class Partition:
+    """A log with its waiters. All calls on the loop's thread."""
+
+    def __init__(self, log: PartitionLog, config: TopicConfig, flusher: Flusher) -> None:
+        self.log = log
+        self.holds: dict[str, int] = {}
+        self.claim = 0
+        self.high_watermark = log.end_offset
+        """One past the last offset that is acknowledged and can be read. Never falls, also when durability is raised."""
+        self._flusher = flusher
+        self._waiting: deque[tuple[int, Done]] = deque()  # ascending, since appends are
+        self._watchers: dict[asyncio.Future[None], int] = {}
+        self._flush_timer: asyncio.TimerHandle | None = None
+        self._failure: FlushFailed | None = None
+        self._config = config
+
+    # -- positions ---------------------------------------------------------------------------------------------------
+
+    @property
+    def acknowledges_flushed_only(self) -> bool:
+        """Whether an acknowledgement waits for the disk (durability fsync, or flush_messages = 1 as Kafka has it)."""
+        return self._config.durability == "fsync" or self._config.flush_messages == 1
+
+    def bounds(self) -> Bounds:
+        """Where this partition can be read."""
+        high = self.high_watermark
+        return Bounds(self.log.log_start_offset, high, high)
+
+    @property
+    def floor(self) -> int:
+        """The offset at and above which nothing may be deleted."""
+        return min(self.holds.values(), default=INT64_MAX)
+
+    # -- writing -----------------------------------------------------------------------------------------------------
+
+    def append(self, batches: bytes | bytearray | memoryview, now: Now) -> Appended:
+        """Write whole batches and see that they get flushed as the topic's durability says."""
+        if self._failure is not None:
+            raise self._failure
+        appended = self.log.append(batches, now)
+        self._after_append()
+        return appended
+
+    def when_flushed(self, next_offset: int, done: Done) -> None:
+        """Call ``done`` once ``next_offset`` is acknowledged, in the order of the offsets; at once if it is."""
+        if self._failure is not None:
+            done(self._failure)
+        elif next_offset <= self.high_watermark:
+            done(None)
+        else:
+            self._waiting.append((next_offset, done))
+
+    def _after_append(self) -> None:
+        if self.acknowledges_flushed_only:
+            self._flusher.request(self)
+            return
+        if self.log.end_offset - self.log.flushed_offset >= self._config.flush_messages:
+            self._flusher.request(self)
+        elif self._config.durability == "interval" and self._flush_timer is None:
+            loop = asyncio.get_running_loop()
+            self._flush_timer = loop.call_later(self._config.flush_ms / 1000, self._flush_is_due)
+        self._advanced()
+
+    def _flush_is_due(self) -> None:
+        self._flush_timer = None
+        self._flusher.request(self)
+
+    def begin_flush(self) -> Ticket | None:
+        return self.log.begin_flush()
+
+    def finish_flush(self, ticket: Ticket) -> None:
+        assert isinstance(ticket, FlushTicket)
+        self.log.finish_flush(ticket)
+        self._advanced()
+
+    def _advanced(self) -> None:
+        """Move the high watermark and answer everyone it has reached."""
+        reached = self.log.flushed_offset if self.acknowledges_flushed_only else self.log.end_offset
+        high = self.high_watermark = max(self.high_watermark, reached)
+        while self._waiting and self._waiting[0][0] <= high:
+            self._waiting.popleft()[1](None)
+        self._wake(high)
+
+    # -- waiting -----------------------------------------------------------------------------------------------------
+
+    def watch(self, future: asyncio.Future[None], position: int) -> None:
+        """Resolve ``future`` when the partition can be read past ``position``, or is gone."""
+        self._watchers[future] = position
+
+    def unwatch(self, future: asyncio.Future[None]) -> None:
+        """Forget ``future``."""
+        self._watchers.pop(future, None)
+
+    def _wake(self, high: int) -> None:
+        if not self._watchers:
+            return
+        for future in [one for one, position in self._watchers.items() if position < high]:
+            del self._watchers[future]
+            if not future.done():
+                future.set_result(None)
+
+    # -- life --------------------------------------------------------------------------------------------------------
+
+    def configure(self, config: TopicConfig) -> None:
+        """Take over changed settings. What was acknowledged under a laxer durability is flushed now."""
+        self._config = config
+        self.log.configure(config)
+        if self.acknowledges_flushed_only:
+            self._flusher.request(self)
+
+    def fail(self, failure: FlushFailed) -> None:
+        """The disk is in doubt: nothing is acknowledged any more."""
+        self._failure = failure
+        self.abandon(failure)
+
+    def abandon(self, why: LogbrokerError) -> None:
+        """Tell everyone who waits that it will not come, because the topic is gone or the broker stops."""
+        if self._flush_timer is not None:
+            self._flush_timer.cancel()
+        waiting, self._waiting = self._waiting, deque()
+        for _, done in waiting:
+            done(why)
+        self._wake(INT64_MAX)

@@ -1,0 +1,61 @@
+"""Appends that wait: the async face of a partition's group commit, shared and exclusive."""
+
+import asyncio
+from collections.abc import Sequence
+
+from logbroker.clock import Clock
+from logbroker.engine.api import NO_PRODUCER
+from logbroker.engine.encoding import encode_batches
+from logbroker.engine.partition import Partition
+from logbroker.errors import LogbrokerError, WriterFenced
+from logbroker.model import Appended, ProducerStamp, Record, TopicPartition
+
+
+def append_records(
+    partition: Partition, records: Sequence[Record], clock: Clock, producer: ProducerStamp = NO_PRODUCER
+) -> Appended:
+    """Encode and write ``records``; all or none. Not yet durable."""
+    now = clock.now()
+    return partition.append(encode_batches(records, partition.log.config, now.wall_ms, producer), now)
+
+
+async def acknowledged(partition: Partition, next_offset: int) -> None:
+    """Return once the topic's durability acknowledges ``next_offset``. Raises FlushFailed when it never will."""
+    if next_offset <= partition.high_watermark:
+        return
+    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def done(failure: LogbrokerError | None) -> None:
+        if future.done():
+            return
+        if failure is None:
+            future.set_result(None)
+        else:
+            future.set_exception(failure)
+
+    partition.when_flushed(next_offset, done)
+    await future
+
+
+class EmbeddedWriter:
+    """A claim on one partition; a later claim has a higher number."""
+
+    def __init__(self, where: TopicPartition, partition: Partition, clock: Clock) -> None:
+        partition.claim += 1
+        self._where = where
+        self._partition = partition
+        self._clock = clock
+        self._claim = partition.claim
+        self._written = partition.log.end_offset
+
+    async def append(self, records: Sequence[Record], *, durable: bool = True) -> Appended:
+        if self._partition.claim != self._claim:
+            raise WriterFenced(f"a later writer has claimed {self._where}", **self._where._asdict())
+        appended = append_records(self._partition, records, self._clock)
+        self._written = appended.next_offset
+        if durable:
+            await self.flushed()
+        return appended
+
+    async def flushed(self) -> None:
+        await acknowledged(self._partition, self._written)
