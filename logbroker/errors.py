@@ -353,6 +353,13 @@ class Recovering(LogbrokerError):
     retriable = True
 
 
+class Unreachable(LogbrokerError):
+    """The broker cannot be reached, or did not answer in time."""
+
+    code = "UNREACHABLE"
+    retriable = True
+
+
 class Throttled(LogbrokerError):
     """Too much at once: try again later."""
 
