@@ -1,0 +1,199 @@
+"""Producing: check everything, choose partitions, append, answer for each record.
+
+What lives here: the use case of a produce, for doors that bring records (the Kafka door brings batches as bytes). What may
+not: JSON, waiting beyond the engine's own. Invariants: nothing is written before every record of the request has passed
+every check; records of one partition are appended in the order they came; records of one append stand side by side.
+"""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple, TypeAlias
+
+from logbroker.broker.checks import BATCH_OVERHEAD, Problems, problems_of, refused, size_bound
+from logbroker.broker.topics import Topics
+from logbroker.clock import Clock
+from logbroker.engine.api import NO_PRODUCER, Engine, TopicInfo
+from logbroker.errors import InvalidRequest, LogbrokerError
+from logbroker.metrics import Metrics
+from logbroker.model import ProducerStamp, Record, TopicPartition
+from logbroker.records.partitioner import partition_for_key
+
+
+class Produced(NamedTuple):
+    """Where a record stands now. ``timestamp_ms`` is its stored timestamp."""
+
+    partition: int
+    offset: int
+    timestamp_ms: int
+
+
+Outcome: TypeAlias = Produced | LogbrokerError
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How a request wants to be written."""
+
+    atomic: bool = False
+    """All records as one batch of one partition, or none."""
+    each: bool = False
+    """Bad records answer their error and the others are written (streams); otherwise one bad record refuses all."""
+    producer: ProducerStamp = NO_PRODUCER
+    """An idempotent producer's batch; atomic."""
+
+
+DEFAULT_TERMS = Terms()
+
+
+class _Group(NamedTuple):
+    """The records of one partition, their sizes (upper bounds) and their places in the request."""
+
+    where: TopicPartition
+    records: Sequence[Record]
+    sizes: Sequence[int]
+    places: Sequence[int]
+
+    def part(self, begin: int, end: int) -> "_Group":
+        if begin == 0 and end == len(self.records):
+            return self
+        return _Group(self.where, self.records[begin:end], self.sizes[begin:end], self.places[begin:end])
+
+
+class Produce:
+    """The use case of writing records."""
+
+    def __init__(self, engine: Engine, topics: Topics, clock: Clock, metrics: Metrics) -> None:
+        self._engine = engine
+        self._topics = topics
+        self._clock = clock
+        self._turns: dict[str, int] = {}
+        self._records_in = metrics.counter("topic_records_in_total", "Records appended.", ("topic",))
+        self._bytes_in = metrics.counter(
+            "topic_bytes_in_total", "Bytes of records appended, before compression.", ("topic",)
+        )
+
+    async def produce(
+        self,
+        topic: str,
+        records: Sequence[Record],
+        partitions: Sequence[int | None] | None = None,
+        terms: Terms = DEFAULT_TERMS,
+    ) -> list[Outcome]:
+        """Append ``records``; one outcome each, in order. ``partitions`` names where each goes, None leaves it to us.
+
+        Raises InvalidTopic, TopicReserved and UnknownTopicOrPartition; and unless ``terms.each``, before anything is
+        written, the first of MessageTooLarge, InvalidTimestamp, UnknownTopicOrPartition with ``errors`` naming each bad
+        record. Raises InvalidRequest when an atomic request spans partitions.
+        """
+        info = self._topics.changeable(topic)
+        now_ms = self._clock.now().wall_ms
+        records = _stamped(records, now_ms)
+        sizes = list(map(size_bound, records))
+        problems = problems_of(info, records, partitions, sizes, now_ms)
+        if problems and not terms.each:
+            raise refused(problems)
+        groups = self._groups(info, records, partitions, sizes, problems)
+        whole = terms.atomic or terms.producer is not NO_PRODUCER
+        if whole and len(groups) > 1:
+            raise InvalidRequest(
+                f"an atomic batch goes to one partition, these records go to {len(groups)}: name the partition"
+            )
+        outcomes: list[Outcome] = [problems.get(index, _NOT_REACHED) for index in range(len(records))]
+        limit = None if whole else info.config.max_message_bytes - BATCH_OVERHEAD
+        writes = [self._write(group, limit, terms.producer, outcomes) for group in groups]
+        if len(writes) == 1:
+            await writes[0]
+        else:
+            await asyncio.gather(*writes)
+        return outcomes
+
+    # -- choosing partitions ------------------------------------------------------------------------------------------
+
+    def _groups(
+        self,
+        info: TopicInfo,
+        records: Sequence[Record],
+        partitions: Sequence[int | None] | None,
+        sizes: Sequence[int],
+        problems: Problems,
+    ) -> list[_Group]:
+        if info.partitions == 1 and not problems:
+            return [_Group(TopicPartition(info.name, 0), records, sizes, range(len(records)))] if records else []
+        chosen = [None] * len(records) if partitions is None else partitions
+        places: dict[int, list[int]] = {}
+        for index, partition in enumerate(self._choose(info, records, chosen)):
+            if index not in problems:
+                places.setdefault(partition, []).append(index)
+        return [
+            _Group(
+                TopicPartition(info.name, partition),
+                [records[index] for index in indexes],
+                [sizes[index] for index in indexes],
+                indexes,
+            )
+            for partition, indexes in places.items()
+        ]
+
+    def _choose(self, info: TopicInfo, records: Sequence[Record], chosen: Sequence[int | None]) -> list[int]:
+        """A partition for each record: the given one, else by key, else the same for all of this request, in turn."""
+        count = info.partitions
+        turn = self._turns.get(info.name, 0) % count
+        self._turns[info.name] = turn + 1
+        return [
+            partition if partition is not None else (turn if record.key is None else partition_for_key(record.key, count))
+            for partition, record in zip(chosen, records, strict=True)
+        ]
+
+    # -- writing ------------------------------------------------------------------------------------------------------
+
+    async def _write(self, group: _Group, limit: int | None, producer: ProducerStamp, outcomes: list[Outcome]) -> None:
+        """Append a group in as few batches as ``limit`` allows; what follows a failed one fails alike, to keep the order."""
+        failure: LogbrokerError | None = None
+        for begin, end in _batches(group.sizes, limit):
+            part = group.part(begin, end)
+            if failure is None:
+                failure = await self._append(part, producer, outcomes)
+            else:
+                for place in part.places:
+                    outcomes[place] = failure
+
+    async def _append(self, group: _Group, producer: ProducerStamp, outcomes: list[Outcome]) -> LogbrokerError | None:
+        try:
+            appended = await self._engine.append(group.where, group.records, producer=producer)
+        except LogbrokerError as error:
+            for place in group.places:
+                outcomes[place] = error
+            return error
+        partition, offset, stamp = group.where.partition, appended.base_offset, appended.append_time_ms
+        for place, record in zip(group.places, group.records, strict=True):
+            timestamp = stamp if stamp >= 0 or record.timestamp_ms is None else record.timestamp_ms
+            outcomes[place] = Produced(partition, offset, timestamp)
+            offset += 1
+        self._records_in.add(len(group.records), group.where.topic)
+        self._bytes_in.add(sum(group.sizes), group.where.topic)
+        return None
+
+
+_NOT_REACHED = LogbrokerError("the record was not reached")
+
+
+def _stamped(records: Sequence[Record], now_ms: int) -> Sequence[Record]:
+    """``records`` with the present time where they carry none, so that the answer can say what was stored."""
+    if all(record.timestamp_ms is not None for record in records):
+        return records
+    return [replace(record, timestamp_ms=now_ms) if record.timestamp_ms is None else record for record in records]
+
+
+def _batches(sizes: Sequence[int], limit: int | None) -> Iterator[tuple[int, int]]:
+    """Ranges of records that fit into batches of ``limit`` bytes; a single one that does not goes alone."""
+    if limit is None or sum(sizes) <= limit:
+        yield 0, len(sizes)
+        return
+    begin = size = 0
+    for index, more in enumerate(sizes):
+        if index > begin and size + more > limit:
+            yield begin, index
+            begin, size = index, 0
+        size += more
+    yield begin, len(sizes)

@@ -1,0 +1,73 @@
+"""What a door gets: the use cases and the facts about this process, as fields only.
+
+What lives here: one value object, and its assembly over an engine. What may not: behaviour.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import logbroker
+from logbroker.broker.fetch import Fetch
+from logbroker.broker.lifecycle import Lifecycle
+from logbroker.broker.produce import Produce
+from logbroker.broker.topics import Topics
+from logbroker.broker.waiting import Waiting
+from logbroker.clock import Clock
+from logbroker.config import BrokerConfig
+from logbroker.engine.api import Engine
+from logbroker.metrics import Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What ``/v1/info`` tells. ``listeners`` (door to address) is filled in by the node as the doors open."""
+
+    version: str
+    cluster_id: str
+    started_ms: int
+    features: tuple[str, ...]
+    listeners: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """Everything the doors share."""
+
+    engine: Engine
+    clock: Clock
+    config: BrokerConfig
+    facts: Facts
+    lifecycle: Lifecycle
+    metrics: Metrics
+    waiting: Waiting
+    topics: Topics
+    produce: Produce
+    fetch: Fetch
+
+
+def services_on(
+    engine: Engine, clock: Clock, config: BrokerConfig, cluster_id: str, metrics: Metrics | None = None
+) -> Services:
+    """The use cases over ``engine``."""
+    metrics = metrics or Metrics()
+    lifecycle = Lifecycle()
+    waiting = Waiting(engine, lifecycle.closing)
+    topics = Topics(engine, config)
+    metrics.gauge("long_polls_waiting", "Requests that wait for records.", read=lambda: waiting.count)
+    return Services(
+        engine=engine,
+        clock=clock,
+        config=config,
+        facts=Facts(logbroker.__version__, cluster_id, clock.now().wall_ms, _features(engine)),
+        lifecycle=lifecycle,
+        metrics=metrics,
+        waiting=waiting,
+        topics=topics,
+        produce=Produce(engine, topics, clock, metrics),
+        fetch=Fetch(engine, clock, waiting, metrics),
+    )
+
+
+def _features(engine: Engine) -> tuple[str, ...]:
+    available: Mapping[str, bool] = {"raw_batches": engine.raw is not None, "storage": engine.storage is not None}
+    return tuple(name for name, there in available.items() if there)

@@ -1,0 +1,40 @@
+"""Waiting for new records, bounded by time and by the end of the broker.
+
+What lives here: the one place where a read waits. What may not: reading. Invariant: nothing is left behind, however the
+wait ends: the engine's waiter is cancelled with it, also when the caller is cancelled because its client has gone.
+"""
+
+import asyncio
+from collections.abc import Mapping
+
+from logbroker.engine.api import Engine
+from logbroker.model import TopicPartition
+
+
+class Waiting:
+    """Waits for changes of partitions; ``count`` says how many callers wait now."""
+
+    def __init__(self, engine: Engine, closing: asyncio.Event) -> None:
+        self._engine = engine
+        self._closing = closing
+        self.count = 0
+
+    @property
+    def closing(self) -> bool:
+        """Whether waiting is over for everybody."""
+        return self._closing.is_set()
+
+    async def changed(self, positions: Mapping[TopicPartition, int], timeout_ms: float) -> bool:
+        """Whether something can be read past one of ``positions``, within ``timeout_ms`` and before the broker stops."""
+        if timeout_ms <= 0 or self.closing:
+            return False
+        change = asyncio.ensure_future(self._engine.changed(positions))
+        stop = asyncio.ensure_future(self._closing.wait())
+        self.count += 1
+        try:
+            done, _ = await asyncio.wait((change, stop), timeout=timeout_ms / 1000, return_when=asyncio.FIRST_COMPLETED)
+            return change in done and change.exception() is None
+        finally:
+            self.count -= 1
+            change.cancel()
+            stop.cancel()
