@@ -1,9 +1,9 @@
 """Where Kafka's jars are for the interop tests, and how they get there.
 
-``python -m tests.interop.jars`` copies the jars of ``pom.xml`` by Maven into a folder of the user's cache, named by a digest
-of the pom, once; ``kafka_classpath()`` only looks. LOGBROKER_KAFKA_JARS names another folder of jars to use as it is.
-Tests take the ``kafka_jars`` fixture of ``tests/interop/conftest.py``: it skips where Java or the jars are missing, and fails
-instead when CI=true, so that CI cannot pass by skipping.
+``python -m tests.interop.jars`` copies the jars of ``pom.xml`` by Maven into a folder of the user's cache, named by a
+digest of the pom, once; ``kafka_classpath()`` only looks. LOGBROKER_KAFKA_JARS names another folder of jars to use as it
+is. Tests take the ``kafka_jars`` fixture of ``tests/interop/conftest.py``: it skips where Java or the jars are missing,
+and fails instead when CI=true, so that CI cannot pass by skipping.
 """
 
 import hashlib

@@ -1,0 +1,58 @@
+"""The command ``logbroker``: the table of commands, and how a run starts and ends.
+
+To add a command, write it in a module of its own and name it in ``COMMANDS``. Imports here must stay cheap: this module is
+loaded by every run.
+Invariant: every failure ends in a message and an exit code of ``failures``; a traceback is a defect.
+"""
+
+import os
+import sys
+
+import click
+
+from logbroker.cli import failures
+from logbroker.cli.framework import Invocation, Lazy, LazyGroup
+from logbroker.errors import LogbrokerError
+
+COMMANDS = {
+    "serve": Lazy("logbroker.cli.serve", "serve", "Start the broker."),
+    "topic": Lazy("logbroker.cli.topics", "topic", "List, create, describe, change and delete topics."),
+    "produce": Lazy("logbroker.cli.produce", "produce", "Write records to a topic."),
+    "consume": Lazy("logbroker.cli.consume", "consume", "Read records from topics."),
+    "segment": Lazy("logbroker.cli.storage", "segment", "Look into the files of a data directory."),
+    "config": Lazy("logbroker.cli.configuration", "config", "Show, check and explain the settings."),
+    "demo": Lazy("logbroker.cli.demo", "demo", "Run a whole job on real data."),
+    "version": Lazy("logbroker.cli.version", "version", "Show the version."),
+}
+
+
+@click.group(cls=LazyGroup, lazy=COMMANDS, context_settings={"help_option_names": ["--help", "-h"]})
+def cli() -> None:
+    """One process, one durable log, several doors: topics over HTTP, on this machine."""
+
+
+def main() -> None:
+    """Run the command line and end the process with its exit code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line and return its exit code."""
+    invocation = Invocation()
+    try:
+        invocation = Invocation.from_environment(os.environ)
+        result = cli.main(args=arguments, prog_name="logbroker", obj=invocation, standalone_mode=False)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except LogbrokerError as error:
+        failures.report(error, invocation.output)
+        return failures.exit_code(error)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        return failures.INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has what it wanted; what Python still buffers must not complain at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
