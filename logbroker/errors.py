@@ -104,6 +104,30 @@ class NotFound(LogbrokerError):
     code = "NOT_FOUND"
 
 
+class MethodNotAllowed(LogbrokerError):
+    """The resource does not take this method."""
+
+    code = "METHOD_NOT_ALLOWED"
+
+
+class UnsupportedMediaType(LogbrokerError):
+    """The resource does not take a body of this content type."""
+
+    code = "UNSUPPORTED_MEDIA_TYPE"
+
+
+class PreconditionFailed(LogbrokerError):
+    """It was changed since: If-Match names another state."""
+
+    code = "PRECONDITION_FAILED"
+
+
+class NotSupported(LogbrokerError):
+    """The engine of this broker cannot do that."""
+
+    code = "NOT_SUPPORTED"
+
+
 # -- topics ----------------------------------------------------------------------------------------------------------
 
 
