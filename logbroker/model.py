@@ -94,3 +94,13 @@ class Bounds(NamedTuple):
     log_start_offset: int
     high_watermark: int
     last_stable_offset: int
+
+
+class SegmentInfo(NamedTuple):
+    """One segment of a partition. ``max_timestamp_ms`` is -1 while it is empty."""
+
+    base_offset: int
+    next_offset: int
+    size_bytes: int
+    max_timestamp_ms: int
+    active: bool

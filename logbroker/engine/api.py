@@ -23,6 +23,7 @@ from logbroker.model import (
     OffsetAndTimestamp,
     ProducerStamp,
     Record,
+    SegmentInfo,
     StoredRecord,
     TopicPartition,
 )
@@ -135,16 +136,6 @@ class RawBatches(Protocol):
     ) -> BatchesRead:
         """As ``read``, but waits for the disk (in a thread)."""
         ...
-
-
-class SegmentInfo(NamedTuple):
-    """One segment of a partition. ``max_timestamp_ms`` is -1 while it is empty."""
-
-    base_offset: int
-    next_offset: int
-    size_bytes: int
-    max_timestamp_ms: int
-    active: bool
 
 
 class Storage(Protocol):

@@ -1,9 +1,9 @@
 """How many files are open at once, over all partitions.
 
-What lives here: a file that is open only while it is used (``OpenFile``), and the shared bound (``Descriptors``). What may not:
-what the files are for. A map keeps a descriptor as well, so it is counted and dropped with its file.
-Invariant: at most ``limit`` are held here. Letting go only drops a reference: a flush, a cold read or a view that still uses
-one keeps it alive until it is done. Used on one thread.
+What lives here: a file that is open only while it is used (``OpenFile``), and the shared bound (``Descriptors``). What may
+not: what the files are for. A map keeps a descriptor as well, so it is counted and dropped with its file.
+Invariant: at most ``limit`` are held here. Letting go only drops a reference: a flush, a cold read or a view that still
+uses one keeps it alive until it is done. Used on one thread.
 """
 
 from collections import OrderedDict
