@@ -18,7 +18,7 @@ from logbroker.engine.api import TopicInfo
 from logbroker.engine.catalog import Catalog, TopicEntry, decode_catalog, encode_catalog
 from logbroker.errors import DataDirectoryError
 from logbroker.log.descriptors import Descriptors
-from logbroker.log.files import Files, Lock, replace_atomically
+from logbroker.log.files import Files, Lock, make_dirs, replace_atomically
 from logbroker.log.partition import PartitionLog
 from logbroker.model import Now, TopicPartition
 
@@ -74,9 +74,7 @@ class DataDirectory:
                     f"catalog.json is missing but topics/ holds {len(present)} topics: restore it from a backup; "
                     "nothing was changed"
                 )
-            if not self._files.exists(_TOPICS):
-                self._files.mkdir(_TOPICS)
-                self._files.sync_dir("")
+            make_dirs(self._files, _TOPICS)
             self.commit(Catalog(str(uuid4())))
             return
         unexplained = present - {entry.id for entry in known} - known.deleted

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from logbroker.clock import Clock
 from logbroker.engine.api import NO_PRODUCER
-from logbroker.engine.encoding import encode_batches
+from logbroker.engine.encoding import encode_batch
 from logbroker.engine.partition import Partition
 from logbroker.errors import LogbrokerError, WriterFenced
 from logbroker.model import Appended, ProducerStamp, Record, TopicPartition
@@ -16,7 +16,7 @@ def append_records(
 ) -> Appended:
     """Encode and write ``records``; all or none. Not yet durable."""
     now = clock.now()
-    return partition.append(encode_batches(records, partition.log.config, now.wall_ms, producer), now)
+    return partition.append(encode_batch(records, partition.log.config, now.wall_ms, producer), now)
 
 
 async def acknowledged(partition: Partition, next_offset: int) -> None:

@@ -10,7 +10,9 @@ from logbroker.clock import ManualClock
 from logbroker.config import BrokerConfig, TopicConfig
 from logbroker.engine.api import Engine
 from logbroker.engine.embedded import EmbeddedEngine
-from logbroker.log.files import DiskFiles, Files, MemoryFiles
+from logbroker.log.files import Files
+from logbroker.log.files.disk import DiskFiles
+from logbroker.log.files.memory import MemoryFiles
 from tests.engine.fake import FakeEngine
 
 

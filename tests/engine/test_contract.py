@@ -11,6 +11,7 @@ from logbroker.errors import (
     InvalidConfig,
     InvalidOffset,
     InvalidPartitions,
+    MessageTooLarge,
     OffsetOutOfRange,
     TopicAlreadyExists,
     UnknownTopicOrPartition,
@@ -117,10 +118,11 @@ async def test_many_appends_at_once_are_all_there_once(engine: Engine) -> None:
             assert found[done[at].base_offset] == b"%d" % (10 * at)
 
 
-async def test_many_records_at_once_are_split_into_batches_that_fit(engine: Engine) -> None:
-    await engine.create_topic("orders", 1, {"max_message_bytes": 5_000})
-    await engine.append(WHERE, [Record(b"%04d" % number * 100) for number in range(100)])
-    assert values(await everything(engine)) == [b"%04d" % number * 100 for number in range(100)]
+async def test_a_record_larger_than_the_topic_takes_is_refused_and_nothing_is_written(engine: Engine) -> None:
+    await engine.create_topic("orders", 1, {"max_message_bytes": 1_000})
+    with pytest.raises(MessageTooLarge):
+        await engine.append(WHERE, [Record(b"small"), Record(b"x" * 1_000)])
+    assert await everything(engine) == []
 
 
 async def test_waiting_ends_when_a_record_can_be_read(engine: Engine) -> None:

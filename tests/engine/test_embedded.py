@@ -6,7 +6,8 @@ import pytest
 
 from logbroker.clock import ManualClock
 from logbroker.errors import DataDirectoryError, FlushFailed, PartitionDamaged
-from logbroker.log.files import FaultFiles, MemoryFiles
+from logbroker.log.files.faults import FaultFiles
+from logbroker.log.files.memory import MemoryFiles
 from logbroker.model import ProducerStamp, Record, TopicPartition
 from tests.engine.conftest import started
 from tests.engine.test_contract import WHERE, everything, numbered, values
