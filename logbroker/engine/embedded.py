@@ -52,6 +52,11 @@ class EmbeddedEngine:
         self.failed: asyncio.Future[FlushFailed] = asyncio.get_running_loop().create_future()
         """Resolved with the cause when the engine cannot go on; the process must then exit."""
 
+    @property
+    def cluster_id(self) -> str:
+        """The id the data directory got when it was founded."""
+        return self._directory.catalog.cluster_id
+
     # -- life --------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
