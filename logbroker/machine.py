@@ -125,6 +125,6 @@ class Machine(Protocol[Command, Reply_co]):
     def snapshot(self) -> Iterable[HardEvent]:
         """Events that lead an empty machine to this hard state; none when there is nothing worth keeping.
 
-        The shell forgets a machine whose snapshot is empty at the next snapshot of the journal.
+        The shell forgets a machine whose snapshot is empty and that has no deadline.
         """
         ...

@@ -1,0 +1,208 @@
+"""One consumer group as a decide / apply machine.
+
+What lives here: the hard state of a group, and which decision answers which command. What may not: the decisions themselves
+(``joining``, ``sessions``, ``offsets``), I/O, clocks.
+Invariant: replaying the hard events of a group, or its snapshot, gives an equal ``HardState``; ``resume`` then rebuilds the
+membership from it. As in Kafka a restarted broker goes on with the same generation and the same members, whose sessions
+begin anew; a rebalance that was under way begins anew too.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TypeVar
+
+import msgspec
+
+from logbroker.errors import GroupNotFound, NonEmptyGroup
+from logbroker.groups import events as e
+from logbroker.groups import messages as m
+from logbroker.groups import offsets
+from logbroker.groups.joining import join
+from logbroker.groups.membership import Membership
+from logbroker.groups.rebalance import Draft, expire
+from logbroker.groups.sessions import heartbeat, leave, sync
+from logbroker.machine import Decision, HardEvent
+from logbroker.model import Now, TopicPartition
+
+OFFSETS_PER_SNAPSHOT_EVENT = 500
+
+
+@dataclass(slots=True)
+class HardState:
+    """What a restart keeps. ``generation`` is the last number used; ``formed`` the last generation with an assignment."""
+
+    generation: int = 0
+    protocol_type: str = ""
+    formed: e.GenerationFormed | None = None
+    offsets: dict[TopicPartition, e.CommittedOffset] = field(default_factory=dict)
+
+
+class Group:
+    """A consumer group: its hard state (what the journal holds) and its soft state (who is in and waits right now)."""
+
+    def __init__(self, limits: m.GroupLimits) -> None:
+        self._limits = limits
+        self.hard = HardState()
+        self.soft = Membership()
+
+    # -- deciding --------------------------------------------------------------------------------------------------------
+
+    def decide(self, command: m.GroupCommand, now: Now) -> Decision[m.GroupReply]:
+        """What the command leads to."""
+        draft = Draft(self.soft, self._limits, now)
+        match command:
+            case m.Heartbeat():
+                return heartbeat(draft, command)
+            case m.CommitOffsets():
+                return offsets.commit(draft, command, self.hard.offsets)
+            case m.FetchOffsets():
+                return offsets.fetch(draft, command, self.hard.offsets)
+            case m.JoinGroup():
+                return join(draft, command)
+            case m.SyncGroup():
+                return sync(draft, command)
+            case m.LeaveGroup():
+                return leave(draft, command)
+            case _:
+                return self._administer(draft, command)
+
+    def _administer(
+        self, draft: Draft, command: m.ResetOffsets | m.DeleteOffsets | m.ForgetTopic | m.DescribeGroup | m.DeleteGroup
+    ) -> Decision[m.GroupReply]:
+        match command:
+            case m.ResetOffsets():
+                return offsets.reset(draft, command)
+            case m.DeleteOffsets():
+                return offsets.delete(draft, command, self.hard.offsets)
+            case m.ForgetTopic():
+                return offsets.forget_topic(draft, command, self.hard.offsets)
+            case m.DescribeGroup():
+                return draft.decision(self.view())
+            case m.DeleteGroup():
+                return self._delete(draft)
+
+    def _delete(self, draft: Draft) -> Decision[m.GroupReply]:
+        if self.is_vacant:
+            return draft.decision(GroupNotFound())
+        if self.soft.members:
+            return draft.decision(NonEmptyGroup(f"the group has {len(self.soft.members)} members: stop them first"))
+        draft.emit(e.GroupDeleted())
+        return draft.decision(m.Done())
+
+    def expire(self, now: Now) -> Decision[m.GroupReply]:
+        """What the passing of time leads to: members silent for too long are out, barriers open, idle groups go."""
+        draft = Draft(self.soft, self._limits, now)
+        idle_deadline = self._idle_deadline()
+        if idle_deadline is not None and idle_deadline <= now.mono_ms:
+            draft.emit(e.GroupDeleted())
+        else:
+            expire(draft)
+        return draft.decision()
+
+    def next_deadline(self, now: Now) -> int | None:
+        """The ``mono_ms`` at which ``expire`` has something to do."""
+        idle_deadline = self._idle_deadline()
+        return self.soft.next_deadline() if idle_deadline is None else idle_deadline
+
+    def resume(self, now: Now) -> Decision[m.GroupReply]:
+        """Go on where the journal ends."""
+        draft = Draft(self.soft, self._limits, now)
+        formed, hard = self.hard.formed, self.hard
+        members = formed.members if formed is not None else ()
+        sessions = tuple((member.member_id, now.mono_ms + member.session_timeout_ms) for member in members)
+        rejoin_deadline = None
+        if formed is not None and formed.generation != hard.generation:
+            rejoin_deadline = now.mono_ms + max((member.rebalance_timeout_ms for member in members), default=0)
+        draft.emit(e.MembershipResumed(sessions, rejoin_deadline, formed, hard.generation, hard.protocol_type))
+        if formed is None:
+            draft.emit(e.GroupIdle(now.mono_ms + self._limits.idle_group_ms))
+        return draft.decision()
+
+    def _idle_deadline(self) -> int | None:
+        """When the group is deleted because nobody is there and nothing was committed; None while there is."""
+        group = self.soft
+        in_use = group.members or group.pending or self.hard.offsets or group.state is not m.GroupState.EMPTY
+        return None if in_use or self.is_vacant else group.idle_deadline
+
+    # -- applying --------------------------------------------------------------------------------------------------------
+
+    def apply(self, event: object) -> None:
+        """Change the state, live and on replay."""
+        hard = self.hard
+        match event:
+            case e.OffsetsCommitted(offsets=committed):
+                hard.offsets.update((offset.where, offset) for offset in committed)
+            case e.OffsetsDeleted(partitions=partitions):
+                for at in partitions:
+                    hard.offsets.pop(at, None)
+            case e.GenerationStarted(generation=generation, protocol_type=protocol_type):
+                hard.generation, hard.protocol_type = generation, protocol_type
+            case e.GenerationFormed():
+                hard.formed = event
+            case e.GroupEmptied(generation=generation, protocol_type=protocol_type):
+                hard.generation, hard.protocol_type, hard.formed = generation, protocol_type, None
+            case e.StaticMemberReplaced():
+                hard.formed = _with_replaced(hard.formed, event)
+            case e.GroupDeleted():
+                self.hard = HardState()
+        self.soft.apply(event)
+
+    def snapshot(self) -> Iterator[HardEvent]:
+        """Events that rebuild the hard state."""
+        hard = self.hard
+        if hard.generation or hard.protocol_type:
+            yield e.GroupEmptied(hard.generation, hard.protocol_type)
+        if hard.formed is not None:
+            yield hard.formed
+        for committed in _batches(iter(hard.offsets.values()), OFFSETS_PER_SNAPSHOT_EVENT):
+            yield e.OffsetsCommitted(committed)
+
+    # -- what can be seen ------------------------------------------------------------------------------------------------
+
+    @property
+    def is_vacant(self) -> bool:
+        """Whether nothing was ever kept under this name, or it was deleted: to the outside there is no such group."""
+        return self.hard == _NOTHING and not self.soft.members
+
+    def view(self) -> m.GroupView:
+        """The group as administrators see it."""
+        group = self.soft
+        is_stable = group.state is m.GroupState.STABLE
+        members = tuple(
+            m.MemberView(
+                member.member_id,
+                member.instance_id,
+                member.client_id,
+                member.client_host,
+                member.metadata_for(group.protocol) if is_stable else b"",
+                member.assignment if is_stable else b"",
+            )
+            for member in group.members.values()
+        )
+        state = m.GroupState.DEAD if self.is_vacant else group.state
+        protocol = (group.protocol or "") if is_stable else ""
+        return m.GroupView(state, group.generation, group.protocol_type, protocol, group.leader, members)
+
+
+_NOTHING = HardState()
+
+Item = TypeVar("Item")
+
+
+def _batches(items: Iterator[Item], size: int) -> Iterator[tuple[Item, ...]]:
+    while batch := tuple(islice(items, size)):
+        yield batch
+
+
+def _with_replaced(formed: e.GenerationFormed | None, event: e.StaticMemberReplaced) -> e.GenerationFormed | None:
+    """The formed generation with the new process in the old one's place, which keeps its assignment."""
+    if formed is None:
+        return None
+    old, new = event.old_member_id, event.member
+    members = tuple(
+        msgspec.structs.replace(new, assignment=member.assignment) if member.member_id == old else member
+        for member in formed.members
+    )
+    leader = new.member_id if formed.leader == old else formed.leader
+    return msgspec.structs.replace(formed, members=members, leader=leader)
