@@ -1,7 +1,7 @@
 """A small synchronous HTTP client for the commands, on the standard library.
 
-What lives here: connections, JSON in and out, and turning problem+json back into the errors of ``logbroker.errors``. What may
-not: routes and the meaning of an answer.
+What lives here: connections, JSON in and out, and turning problem+json back into the errors of ``logbroker.errors``. What
+may not: routes and the meaning of an answer.
 Invariant: nothing is sent twice. A connection that stood idle long enough for the broker to have closed it is replaced
 before a request, never after one.
 """

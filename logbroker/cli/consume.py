@@ -1,0 +1,177 @@
+"""``logbroker consume``: records of topics to standard output, up to their end or on and on.
+
+What lives here: where to start and stop, the loop over ``/v1/fetch``, and the printing of each record. What may not:
+decoding of payloads, which is ``payloads``.
+Invariant: the records of a partition are printed in order; partitions take turns, so that none waits for another's end.
+"""
+
+import json
+import re
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from logbroker.cli.framework import Command, Invocation, pass_invocation
+from logbroker.cli.http_client import HttpClient, path
+from logbroker.cli.output import print_rows
+from logbroker.cli.payloads import columns, formatted, readable
+from logbroker.errors import InvalidOffset
+
+_FOLLOW_WAIT_MS = 10_000
+_MAX_RECORDS = 1_000
+_UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_TITLES = ("PARTITION", "OFFSET", "TIMESTAMP", "KEY", "VALUE")
+
+Record = dict[str, Any]
+
+
+@dataclass(slots=True)
+class _Cursor:
+    """How far one partition has been read; ``end`` is where to stop, None for never."""
+
+    topic: str
+    partition: int
+    offset: int
+    end: int | None
+
+    @property
+    def done(self) -> bool:
+        return self.end is not None and self.offset >= self.end
+
+
+@click.command(cls=Command)
+@click.argument("topics", nargs=-1, required=True, metavar="TOPIC...")
+@click.option("--from", "start", metavar="POSITION", help="Where to start; see below.")
+@click.option("--to", "stop", metavar="POSITION", help="Where to stop, exclusive; by default the end as it is now.")
+@click.option("--partition", "-p", "partitions", type=click.IntRange(0), multiple=True, help="Only this partition.")
+@click.option("--count", "-n", type=click.IntRange(1), help="Stop after so many records.")
+@click.option("--follow/--exit-at-end", "-f/-e", default=False, help="Wait for more, or stop at the end (the default).")
+@click.option("--format", "template", metavar="TEMPLATE", help=r"As '%p %o %k %v\n'; also %t topic, %T time, %h headers.")
+@pass_invocation
+def consume(
+    invocation: Invocation,
+    /,
+    topics: Sequence[str],
+    start: str | None,
+    stop: str | None,
+    partitions: Sequence[int],
+    count: int | None,
+    follow: bool,
+    template: str | None,
+) -> None:
+    """Read records from TOPICs.
+
+    A POSITION is earliest, latest, an offset (1234), an offset from the start (+10), the last records of each partition
+    (-100), a time (2026-11-24T10:00, UTC unless it says otherwise), or a time ago (10m). Reading starts at earliest, and
+    with --follow at latest.
+    """
+    if follow and stop is not None:
+        raise click.UsageError("--follow never stops, so --to means nothing with it")
+    if follow and invocation.output == "json" and template is None:
+        raise click.UsageError("--follow never stops, and -o json is one array: use -o jsonl")
+    with HttpClient(invocation.url, invocation.timeout_s) as client:
+        start = start or ("latest" if follow else "earliest")
+        cursors = [
+            _cursor(client, topic, partition, start, None if follow else stop or "latest")
+            for topic in topics
+            for partition in _partitions(client, topic, partitions)
+        ]
+        _print(invocation, _limited(_read(client, cursors, follow), count), template)
+
+
+def _partitions(client: HttpClient, topic: str, chosen: Sequence[int]) -> Sequence[int]:
+    return chosen or range(client.get(path("topics", topic))["partitions"])
+
+
+def _cursor(client: HttpClient, topic: str, partition: int, start: str, stop: str | None) -> _Cursor:
+    first = _offset(client, topic, partition, start)
+    return _Cursor(topic, partition, first, None if stop is None else _offset(client, topic, partition, stop))
+
+
+def _offset(client: HttpClient, topic: str, partition: int, position: str) -> int:
+    """The offset a position stands for in one partition. Raises InvalidOffset."""
+    here = path("topics", topic, "partitions", partition)
+    if position in ("earliest", "latest"):
+        return int(client.get(f"{here}/offset", {"at": position})["offset"])
+    if re.fullmatch(r"\d+", position):
+        return int(position)
+    if re.fullmatch(r"\+\d+", position):
+        return int(client.get(here)["log_start_offset"]) + int(position)
+    if re.fullmatch(r"-\d+", position):
+        last = client.get(f"{here}/records", {"last": position[1:], "max_records": 1, "fields": "meta"})
+        return int(last["records"][0]["offset"] if last["records"] else last["next_offset"])
+    return int(client.get(f"{here}/offset", {"timestamp_ms": _time_ms(position)})["offset"])
+
+
+def _time_ms(text: str) -> int:
+    """Milliseconds since the epoch of an ISO time, or of a duration ago. Raises InvalidOffset."""
+    ago = re.fullmatch(r"(\d+)(ms|s|m|h|d)", text)
+    if ago:
+        return time.time_ns() // 1_000_000 - int(ago[1]) * _UNITS_MS[ago[2]]
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidOffset(
+            f"{text!r} is no position: give earliest, latest, an offset, +N, -N, a time as 2026-11-24T10:00, or 10m"
+        ) from None
+    aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    return int(aware.timestamp() * 1000)
+
+
+def _read(client: HttpClient, cursors: Sequence[_Cursor], follow: bool) -> Iterator[list[Record]]:
+    """Records of all cursors; each request starts with another partition, since the first is served first."""
+    waiting = deque(cursor for cursor in cursors if not cursor.done)
+    wait_ms = _FOLLOW_WAIT_MS if follow else 0
+    while waiting:
+        asked = [{"topic": cursor.topic, "partition": cursor.partition, "offset": cursor.offset} for cursor in waiting]
+        body = {"partitions": asked, "max_records": _MAX_RECORDS, "wait_ms": wait_ms, "encoding": "b64"}
+        answers = client.request("POST", path("fetch"), body=body, wait_ms=wait_ms)["partitions"]
+        for cursor, answer in zip(waiting, answers, strict=True):
+            yield [
+                {"topic": cursor.topic, **record}
+                for record in answer["records"]
+                if cursor.end is None or record["offset"] < cursor.end
+            ]
+            cursor.offset = answer["next_offset"]
+        waiting.rotate(-1)
+        waiting = deque(cursor for cursor in waiting if not cursor.done)
+
+
+def _limited(batches: Iterable[list[Record]], count: int | None) -> Iterator[list[Record]]:
+    """The batches up to ``count`` records in all."""
+    left = count
+    for batch in batches:
+        yield batch if left is None else batch[:left]
+        if left is not None:
+            left -= len(batch)
+            if left <= 0:
+                return
+
+
+def _print(invocation: Invocation, batches: Iterable[list[Record]], template: str | None) -> None:
+    """Print batches as they come; what one request brought is shown before the next is waited for."""
+    if invocation.output == "json" and template is None:
+        print_rows(invocation, [readable(record) for batch in batches for record in batch], ())
+        return
+    out = sys.stdout.buffer
+    line = _line(invocation, template)
+    if invocation.output == "table" and template is None and invocation.headers:
+        out.write("\t".join(_TITLES).encode() + b"\n")
+    for batch in batches:
+        out.write(b"".join(map(line, batch)))
+        out.flush()
+
+
+def _line(invocation: Invocation, template: str | None) -> Callable[[Record], bytes]:
+    """How one record is printed."""
+    if template is not None:
+        return lambda record: formatted(template, record)
+    if invocation.output == "table":
+        return lambda record: "\t".join(columns(record)).encode() + b"\n"
+    return lambda record: json.dumps(readable(record), ensure_ascii=False).encode() + b"\n"

@@ -1,0 +1,96 @@
+"""Records as the HTTP API writes them, and as the command line reads and prints them.
+
+What lives here: the choice between text and base64, and the words of ``consume --format``. What may not: HTTP, options.
+Invariant: ``to_wire(bytes)`` and ``from_wire`` lose nothing, whatever the bytes; ``consume -o jsonl`` feeds
+``produce --input jsonl``, so JSON is never re-written on the way: values travel as text, or as base64 where they are none.
+"""
+
+import base64
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from logbroker.cli.output import timestamp
+from logbroker.errors import InvalidRequest
+
+PRODUCED_FIELDS = frozenset(
+    {"key", "key_json", "key_b64", "value", "value_json", "value_b64", "headers", "partition", "timestamp_ms"}
+)
+READ_FIELDS = frozenset({"topic", "offset", "append_time"})
+"""What ``consume`` prints beside what ``produce`` takes: where the record stood."""
+
+_ESCAPES = {r"\n": "\n", r"\t": "\t", r"\0": "\0", r"\\": "\\"}
+
+
+def to_wire(field: str, data: bytes | None) -> dict[str, str | None]:
+    """``{field: text}``, or ``{field_b64: base64}`` for bytes that are not UTF-8; None stays null."""
+    if data is None:
+        return {field: None}
+    try:
+        return {field: data.decode()}
+    except UnicodeDecodeError:
+        return {f"{field}_b64": base64.b64encode(data).decode()}
+
+
+def from_wire(record: Mapping[str, Any], field: str) -> bytes | None:
+    """The bytes of ``field`` in a record that was read."""
+    if record.get(f"{field}_b64") is not None:
+        return base64.b64decode(record[f"{field}_b64"])
+    if f"{field}_json" in record:
+        return json.dumps(record[f"{field}_json"]).encode()
+    text = record.get(field)
+    return None if text is None else str(text).encode()
+
+
+def readable(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record that was read in base64, with text wherever the bytes are text."""
+    shown = {name: value for name, value in record.items() if not name.endswith("_b64")}
+    for field in ("key", "value"):
+        if f"{field}_b64" in record:
+            shown |= to_wire(field, from_wire(record, field))
+    return shown
+
+
+def producible(line: bytes, number: int) -> dict[str, Any]:
+    """One line of ``--input jsonl`` as a record to produce. Raises InvalidRequest naming the line."""
+    try:
+        record = json.loads(line)
+    except ValueError as error:
+        raise InvalidRequest(f"line {number} is no JSON: {error}", line=number) from None
+    if not isinstance(record, dict):
+        raise InvalidRequest(f'line {number} is no JSON object; a record looks like {{"value": "text"}}', line=number)
+    unknown = sorted(record.keys() - PRODUCED_FIELDS - READ_FIELDS)
+    if unknown:
+        known = ", ".join(sorted(PRODUCED_FIELDS))
+        raise InvalidRequest(f"line {number}: a record has no field {unknown[0]!r}; it may have: {known}", line=number)
+    return {name: value for name, value in record.items() if name in PRODUCED_FIELDS}
+
+
+def formatted(template: str, record: Mapping[str, Any]) -> bytes:
+    """``template`` filled in: %t topic, %p partition, %o offset, %T time in ms, %k key, %v value, %h headers, \\n, \\t."""
+    words: dict[str, bytes] = {
+        "%t": str(record.get("topic", "")).encode(),
+        "%p": str(record["partition"]).encode(),
+        "%o": str(record["offset"]).encode(),
+        "%T": str(record["timestamp_ms"]).encode(),
+        "%k": from_wire(record, "key") or b"",
+        "%v": from_wire(record, "value") or b"",
+        "%h": json.dumps(record.get("headers", [])).encode(),
+        "%%": b"%",
+    }
+    words |= {escape: text.encode() for escape, text in _ESCAPES.items()}
+    parts = re.split(r"(%[tpoTkvh%]|\\[nt0\\])", template)
+    return b"".join(words.get(part, part.encode()) for part in parts)
+
+
+def columns(record: Mapping[str, Any]) -> list[str]:
+    """Partition, offset, time, key and value as one line of a table; null is '-', tabs and newlines are escaped."""
+    texts = [from_wire(record, field) for field in ("key", "value")]
+    shown = ["-" if text is None else _one_line(text) for text in texts]
+    return [str(record["partition"]), str(record["offset"]), timestamp(record["timestamp_ms"]), *shown]
+
+
+def _one_line(data: bytes) -> str:
+    text = data.decode(errors="backslashreplace")
+    return text.replace("\\", "\\\\").replace("\n", "\\n").replace("\t", "\\t").replace("\r", "\\r")

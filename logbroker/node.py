@@ -1,0 +1,142 @@
+"""The composition root: configuration, files, engine, services, doors; started in that order, stopped in the reverse.
+
+What lives here: the one place that names concrete parts, and the life of a broker in this process. What may not: rules of
+any part, printing, exiting the process.
+Invariants: a door opens only when what stands below it serves, and nothing below is stopped before the doors are shut; a
+node that has failed is not drained, because what it would promise could not be kept.
+"""
+
+import asyncio
+import ipaddress
+import logging
+import signal
+from collections.abc import Callable
+from typing import NamedTuple
+
+from logbroker.broker.services import Services, services_on
+from logbroker.clock import Clock, SystemClock
+from logbroker.config import BrokerConfig, TopicConfig
+from logbroker.engine.embedded import EmbeddedEngine
+from logbroker.errors import FlushFailed, InvalidConfig
+from logbroker.http_api.server import HttpServer
+from logbroker.log.files.disk import DiskFiles
+
+log = logging.getLogger(__name__)
+
+DOOR_OFF = "off"
+
+
+class Address(NamedTuple):
+    """Where a door listens. Port 0 stands for any free one."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse_address(setting: str, text: str) -> Address:
+    """HOST:PORT, an IPv6 host in brackets. Raises InvalidConfig naming the setting."""
+    host, colon, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise InvalidConfig(f"{setting} = {text!r} is not accepted: must be HOST:PORT, as 127.0.0.1:8080", setting=setting)
+    return Address(host, int(port))
+
+
+def refuse_public(setting: str, address: Address) -> None:
+    """Raise InvalidConfig unless only this machine reaches the address: there is no authentication."""
+    try:
+        loopback = ipaddress.ip_address(address.host).is_loopback
+    except ValueError:
+        loopback = address.host == "localhost"
+    if not loopback:
+        raise InvalidConfig(
+            f"{setting} = '{address}' can be reached from other machines, and there is no authentication: "
+            "whoever reaches it may read, write and delete everything. Use a loopback address, or say --insecure-public",
+            setting=setting,
+        )
+
+
+class Node:
+    """One broker on one data directory. Make it inside a running loop."""
+
+    def __init__(self, config: BrokerConfig, topic_defaults: TopicConfig, clock: Clock | None = None) -> None:
+        self._config = config
+        self._http = parse_address("http", config.http)
+        if config.kafka != DOOR_OFF:
+            parse_address("kafka", config.kafka)
+        if not config.insecure_public:
+            refuse_public("http", self._http)
+        self._clock = clock or SystemClock()
+        self._engine = EmbeddedEngine(DiskFiles(config.data_dir), config, topic_defaults, self._clock)
+        self._http_server: HttpServer | None = None
+        self.services: Services | None = None
+
+    @property
+    def failed(self) -> asyncio.Future[FlushFailed]:
+        """Resolved with the cause once the node cannot go on."""
+        return self._engine.failed
+
+    @property
+    def listeners(self) -> dict[str, str]:
+        """The URL of each open door by its name."""
+        return dict(self.services.facts.listeners) if self.services else {}
+
+    async def start(self) -> None:
+        """Recover the data directory and open the doors. Raises DataDirectoryError, StorageError, InvalidConfig."""
+        await self._engine.start()
+        try:
+            self.services = services_on(self._engine, self._clock, self._config, self._engine.cluster_id)
+            self.services.lifecycle.report("recovery", True)
+            await self._open_http(self.services)
+        except BaseException:
+            await self._engine.stop()
+            raise
+
+    async def _open_http(self, services: Services) -> None:
+        server = HttpServer(services)
+        try:
+            await server.start(*self._http)
+        except OSError as error:
+            why = error.strerror or error
+            raise InvalidConfig(f"http = '{self._http}' cannot be opened: {why}", setting="http") from None
+        self._http_server = server
+
+    async def stop(self) -> None:
+        """Answer what waits, let requests under way end within ``drain_ms``, then flush and close everything."""
+        if self._http_server is not None:
+            await self._http_server.stop()
+            self._http_server = None
+        await self._engine.stop()
+
+
+async def run(node: Node, started: Callable[[Node], None]) -> None:
+    """Start the node, call ``started``, and stop it at SIGTERM or SIGINT; a second signal ends the process at once.
+
+    Raises what ``Node.start`` raises, and FlushFailed as soon as the node has failed; it is then left as it stands, for the
+    caller to exit the process.
+    """
+    loop = asyncio.get_running_loop()
+    asked_to_stop = asyncio.Event()
+
+    def ask(number: signal.Signals) -> None:
+        log.info("stopping", extra={"signal": number.name})
+        loop.remove_signal_handler(number)
+        asked_to_stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ask, number)
+    await node.start()
+    started(node)
+    stop = asyncio.ensure_future(asked_to_stop.wait())
+    await asyncio.wait((stop, node.failed), return_when=asyncio.FIRST_COMPLETED)
+    if not node.failed.done():
+        drained = asyncio.ensure_future(node.stop())
+        await asyncio.wait((drained, node.failed), return_when=asyncio.FIRST_COMPLETED)
+        if drained.done():
+            await drained
+    if node.failed.done():
+        raise node.failed.result()
+    stop.cancel()
