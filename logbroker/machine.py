@@ -21,7 +21,7 @@ from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 import msgspec
 
 from logbroker.errors import LogbrokerError
-from logbroker.model import Now, Record, TopicPartition
+from logbroker.model import Now, Record, StoredRecord, TopicPartition
 
 
 class HardEvent(msgspec.Struct, frozen=True, array_like=True):
@@ -59,16 +59,30 @@ class Answer(Generic[Reply_co]):
     reply: Reply_co | LogbrokerError
 
 
+class Recipe(Protocol):
+    """A record that is made from one which stands in a log, so that no machine has to hold payloads."""
+
+    @property
+    def original(self) -> tuple[TopicPartition, int]:
+        """Where the record stands that the shell reads and hands to ``make``."""
+        ...
+
+    def make(self, original: StoredRecord) -> Record:
+        """The record to be appended."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Move:
     """An append to another topic that must be durable before the machine goes on.
 
-    The shell appends ``record`` to ``where``, waits for the flush, and feeds back ``Moved`` or ``MoveFailed``.
+    The shell appends ``record`` to ``where`` (having read the original of a recipe and made it), waits for the flush, and
+    feeds back ``Moved`` or ``MoveFailed``. After AppendUnknown it reads ``where`` on before it says ``MoveFailed``.
     """
 
     token: int
     where: TopicPartition
-    record: Record
+    record: Record | Recipe
 
 
 @dataclass(frozen=True, slots=True)
