@@ -22,7 +22,7 @@ FORMATS = ("table", "json", "jsonl")
 class Invocation:
     """The global options of one run of the command line."""
 
-    url: str = settings.DEFAULT_URL
+    given_url: str | None = None
     data_dir: str | None = None
     output: str = "table"
     headers: bool = True
@@ -37,8 +37,12 @@ class Invocation:
         output = environ.get(settings.OUTPUT_VARIABLE, "table")
         if output not in FORMATS:
             raise click.UsageError(f"{settings.OUTPUT_VARIABLE} = {output!r} must be one of {', '.join(FORMATS)}")
-        url = environ.get(settings.URL_VARIABLE, settings.DEFAULT_URL)
-        return cls(url=url, output=output, color="NO_COLOR" not in environ)
+        return cls(environ.get(settings.URL_VARIABLE), output=output, color="NO_COLOR" not in environ)
+
+    @property
+    def url(self) -> str:
+        """The broker to speak to."""
+        return self.given_url or settings.DEFAULT_URL
 
     def confirm(self, plan: str) -> None:
         """Ask before something destructive; without a terminal only --yes will do. Raises click.Abort, click.UsageError."""
@@ -66,7 +70,7 @@ def _global(attribute: str, *names: str, meaning: object = None, **attributes: A
 
 def _global_options() -> list[click.Parameter]:
     return [
-        _global("url", "--url", "-u", metavar="URL", help="The broker to speak to [LOGBROKER_URL]."),
+        _global("given_url", "--url", "-u", metavar="URL", help="The broker to speak to [LOGBROKER_URL]."),
         _global("data_dir", "--data-dir", "-d", metavar="DIR", help="The data directory [LOGBROKER_DATA_DIR]."),
         _global("output", "--output", "-o", type=click.Choice(FORMATS), help="How to print [LOGBROKER_OUTPUT]."),
         _global("headers", "--no-headers", is_flag=True, meaning=False, help="Tables without their first line."),

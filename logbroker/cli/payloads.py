@@ -13,6 +13,7 @@ from typing import Any
 
 from logbroker.cli.output import timestamp
 from logbroker.errors import InvalidRequest
+from logbroker.model import NO_TIMESTAMP
 
 PRODUCED_FIELDS = frozenset(
     {"key", "key_json", "key_b64", "value", "value_json", "value_b64", "headers", "partition", "timestamp_ms"}
@@ -64,6 +65,8 @@ def producible(line: bytes, number: int) -> dict[str, Any]:
     if unknown:
         known = ", ".join(sorted(PRODUCED_FIELDS))
         raise InvalidRequest(f"line {number}: a record has no field {unknown[0]!r}; it may have: {known}", line=number)
+    if record.get("timestamp_ms") == NO_TIMESTAMP:
+        del record["timestamp_ms"]
     return {name: value for name, value in record.items() if name in PRODUCED_FIELDS}
 
 

@@ -23,6 +23,7 @@ from logbroker.cli.payloads import producible, to_wire
 from logbroker.errors import LogbrokerError
 
 _READ_BYTES = 256 * 1024
+_MAX_RECORDS = 5_000
 
 Record = dict[str, Any]
 
@@ -154,8 +155,8 @@ def _lines(source: BufferedReader, bar: Progress) -> Iterator[list[bytes]]:
     while chunk := _read(source):
         bar.advance(len(chunk))
         *lines, rest = (rest + chunk).split(b"\n")
-        if lines:
-            yield [line.removesuffix(b"\r") for line in lines]
+        for at in range(0, len(lines), _MAX_RECORDS):
+            yield [line.removesuffix(b"\r") for line in lines[at : at + _MAX_RECORDS]]
     if rest:
         yield [rest]
 

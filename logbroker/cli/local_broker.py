@@ -1,0 +1,46 @@
+"""A broker of one's own for the time of a command: a process on a temporary directory and free ports.
+
+What lives here: starting it, waiting until it listens, and its end. What may not: what is done with it.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from logbroker.errors import LogbrokerError
+
+_STOP_TIMEOUT_S = 15.0
+
+
+@contextmanager
+def local_broker() -> Iterator[str]:
+    """The URL of a fresh broker, which ends with the block and leaves nothing behind.
+
+    Raises LogbrokerError when it does not start.
+    """
+    with tempfile.TemporaryDirectory(prefix="logbroker-") as directory:
+        command = [sys.executable, "-m", "logbroker", "serve", "--data-dir", directory]
+        command += ["--http", "127.0.0.1:0", "--kafka", "off"]
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("LOGBROKER_")}
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+        try:
+            yield _http_url(process)
+        finally:
+            process.terminate()
+            try:
+                process.wait(_STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _http_url(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    for line in process.stdout:
+        words = line.split()
+        if words[:2] == ["listening", "http"]:
+            return words[2]
+    raise LogbrokerError(f"the broker did not start: it ended with exit code {process.wait()}")
