@@ -13,18 +13,20 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 import click
 
 from logbroker.cli.framework import Command, Invocation, pass_invocation
-from logbroker.cli.http_client import HttpClient, path
+from logbroker.cli.http_client import HttpClient, error_of, path
 from logbroker.cli.output import print_rows
 from logbroker.cli.payloads import columns, formatted, readable
 from logbroker.errors import InvalidOffset
 
 _FOLLOW_WAIT_MS = 10_000
 _MAX_RECORDS = 1_000
+_MAX_PARTITIONS = 1_000
 _UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _TITLES = ("PARTITION", "OFFSET", "TIMESTAMP", "KEY", "VALUE")
 
@@ -129,10 +131,13 @@ def _read(client: HttpClient, cursors: Sequence[_Cursor], follow: bool) -> Itera
     waiting = deque(cursor for cursor in cursors if not cursor.done)
     wait_ms = _FOLLOW_WAIT_MS if follow else 0
     while waiting:
-        asked = [{"topic": cursor.topic, "partition": cursor.partition, "offset": cursor.offset} for cursor in waiting]
+        turn = list(islice(waiting, _MAX_PARTITIONS))
+        asked = [{"topic": cursor.topic, "partition": cursor.partition, "offset": cursor.offset} for cursor in turn]
         body = {"partitions": asked, "max_records": _MAX_RECORDS, "wait_ms": wait_ms, "encoding": "b64"}
         answers = client.request("POST", path("fetch"), body=body, wait_ms=wait_ms)["partitions"]
-        for cursor, answer in zip(waiting, answers, strict=True):
+        for cursor, answer in zip(turn, answers, strict=True):
+            if "error" in answer:
+                raise error_of(answer["error"])
             yield [
                 {"topic": cursor.topic, **record}
                 for record in answer["records"]

@@ -83,13 +83,6 @@ class HttpClient:
         with self._exchange(method, _target(target, query), body, headers or {}, wait_ms) as response:
             return response.read()
 
-    def lines(self, target: str, query: Query | None = None) -> Iterator[bytes]:
-        """The lines of an answer that streams, as they come, until the broker ends it. Raises as ``request``."""
-        headers = {"Accept": "application/x-ndjson"}
-        with self._exchange("GET", _target(target, query), b"", headers, 3_600_000) as response:
-            yield from response
-        self.close()
-
     def _connect(self, wait_ms: int) -> http.client.HTTPConnection:
         now = time.monotonic()
         if self._connection is not None and now - self._last_used > _IDLE_LIMIT_S:
@@ -111,15 +104,12 @@ class HttpClient:
             connection.request(method, target, body or None, dict(headers))
             response = connection.getresponse()
             if response.status >= 400:
-                raise _problem(response.status, response.read())
+                raise _refusal(response.status, response.read())
             yield response
             self._last_used = time.monotonic()
         except (OSError, http.client.HTTPException) as error:
             self.close()
             raise Unreachable(f"{self.url} does not answer: {error or type(error).__name__}") from None
-        except GeneratorExit:
-            self.close()
-            raise
 
 
 def _target(target: str, query: Query | None) -> str:
@@ -127,18 +117,20 @@ def _target(target: str, query: Query | None) -> str:
     return f"{target}?{urlencode(given)}" if given else target
 
 
-def _problem(status: int, body: bytes) -> LogbrokerError:
-    """The error a problem+json body stands for; another kind of body becomes an error that quotes it."""
-    try:
-        problem = json.loads(body)
-        code, detail = problem["code"], problem.get("detail")
-    except (ValueError, KeyError, TypeError):
-        return LogbrokerError(f"the answer was status {status}: {body[:200].decode(errors='replace')}")
+def error_of(problem: Mapping[str, Any]) -> LogbrokerError:
+    """The error that a problem document, or the ``error`` of one part of an answer, stands for. Raises KeyError."""
+    code, detail = problem["code"], problem.get("detail")
     fields = {name: value for name, value in problem.items() if name not in _PROBLEM_MEMBERS and name.isidentifier()}
     kind = _errors_by_code().get(code)
-    if kind is None:
-        return LogbrokerError(f"{code}: {detail}", **fields)
-    return kind(detail, **fields)
+    return LogbrokerError(f"{code}: {detail}", **fields) if kind is None else kind(detail, **fields)
+
+
+def _refusal(status: int, body: bytes) -> LogbrokerError:
+    """The error of an answer; one that is no problem document becomes an error that quotes it."""
+    try:
+        return error_of(json.loads(body))
+    except (ValueError, KeyError, TypeError):
+        return LogbrokerError(f"the answer was status {status}: {body[:200].decode(errors='replace')}")
 
 
 def _errors_by_code() -> dict[str, type[LogbrokerError]]:
