@@ -49,7 +49,8 @@ class Setting:
         Raises InvalidConfig naming the setting, the value and what would be accepted.
         """
         typed = self._parse(value) if isinstance(value, str) and self.type is not str else value
-        right_type = type(typed) is self.type and (self.type is not tuple or all(type(one) is str for one in typed))
+        elements = typed if isinstance(typed, tuple) else ()
+        right_type = type(typed) is self.type and all(isinstance(element, str) for element in elements)
         if not right_type:
             raise self._refused(value, f"must be of type {_TYPE_NAMES[self.type]}")
         self._check_choices(typed)

@@ -86,9 +86,9 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_bad_value_names_its_source() -> None:
-    with pytest.raises(InvalidConfig, match="^LOGBROKER_DRAIN_MS: drain_ms = 'soon'"):
+    with pytest.raises(InvalidConfig, match=r"^LOGBROKER_DRAIN_MS: drain_ms = 'soon'"):
         settings.load({}, {"LOGBROKER_DRAIN_MS": "soon"})
-    with pytest.raises(InvalidConfig, match="^flag --durability: "):
+    with pytest.raises(InvalidConfig, match=r"^flag --durability: "):
         settings.load({"durability": "never"}, {})
 
 
