@@ -17,13 +17,17 @@ from logbroker.errors import LogbrokerError
 COMMANDS = {
     "serve": Lazy("logbroker.cli.serve", "serve", "Start the broker."),
     "topic": Lazy("logbroker.cli.topics", "topic", "List, create, describe, change and delete topics."),
-    "produce": Lazy("logbroker.cli.produce", "produce", "Write records to a topic."),
-    "consume": Lazy("logbroker.cli.consume", "consume", "Read records from topics."),
+    "produce": Lazy("logbroker.cli.produce", "produce", "Write records to TOPIC, from standard input or from files."),
+    "consume": Lazy("logbroker.cli.consume", "consume", "Read records from TOPICs."),
     "segment": Lazy("logbroker.cli.storage", "segment", "Look into the files of a data directory."),
     "config": Lazy("logbroker.cli.configuration", "config", "Show, check and explain the settings."),
     "demo": Lazy("logbroker.cli.demo", "demo", "Run a whole job on real data."),
     "version": Lazy("logbroker.cli.version", "version", "Show the version."),
 }
+
+_NAME = "logbroker"
+_COMPLETION_VARIABLE = "_LOGBROKER_COMPLETE"
+"""Set by the completion script that click makes for a shell."""
 
 
 @click.group(cls=LazyGroup, lazy=COMMANDS, context_settings={"help_option_names": ["--help", "-h"]})
@@ -33,6 +37,8 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line and end the process with its exit code."""
+    if _COMPLETION_VARIABLE in os.environ:
+        cli.main(prog_name=_NAME)
     sys.exit(run(sys.argv[1:]))
 
 
@@ -41,12 +47,15 @@ def run(arguments: list[str]) -> int:
     invocation = Invocation()
     try:
         invocation = Invocation.from_environment(os.environ)
-        result = cli.main(args=arguments, prog_name="logbroker", obj=invocation, standalone_mode=False)
+        with cli.make_context(_NAME, list(arguments), obj=invocation) as context:
+            result = cli.invoke(context)
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except LogbrokerError as error:
         failures.report(error, invocation.output)
         return failures.exit_code(error)
+    except click.exceptions.Exit as end:
+        return end.exit_code
     except click.ClickException as error:
         error.show()
         return error.exit_code
