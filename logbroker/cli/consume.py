@@ -108,7 +108,8 @@ def _offset(client: HttpClient, topic: str, partition: int, position: str) -> in
     if re.fullmatch(r"-\d+", position):
         last = client.get(f"{here}/records", {"last": position[1:], "max_records": 1, "fields": "meta"})
         return int(last["records"][0]["offset"] if last["records"] else last["next_offset"])
-    return int(client.get(f"{here}/offset", {"timestamp_ms": _time_ms(position)})["offset"])
+    found = client.get(f"{here}/offset", {"timestamp_ms": _time_ms(position)})["offset"]
+    return int(found) if found is not None else _offset(client, topic, partition, "latest")
 
 
 def _time_ms(text: str) -> int:

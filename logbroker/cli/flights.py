@@ -68,7 +68,7 @@ def flights(invocation: Invocation, /, topic: str) -> int:
         with progress(invocation, "writing", FLIGHTS) as bar, _timed(seconds, "produce"):
             _produce(pool, clients, topic, _tallied(read_flights(file), written), bar)
         with progress(invocation, "replaying", FLIGHTS) as bar, _timed(seconds, "replay"):
-            _replay(pool, clients, topic, {"at": "earliest"}, replayed, bar)
+            _replay(pool, clients, topic, {"offset": 0}, replayed, bar)
         with progress(invocation, "replaying from a time", None) as bar, _timed(seconds, "replay_from_time"):
             _replay(pool, clients, topic, {"timestamp_ms": SINCE_MS}, since, bar)
     return _verdict(invocation, written, replayed, since, seconds)
@@ -150,15 +150,15 @@ def _replay(
 
 
 def _partition(client: HttpClient, topic: str, partition: int, start: dict[str, Any]) -> Iterator[list[_RecordRead]]:
-    here = path("topics", topic, "partitions", partition)
-    offset = client.get(f"{here}/offset", start)["offset"]
+    here = path("topics", topic, "partitions", partition, "records")
+    position = start
     while True:
-        query = {"offset": offset, "max_records": 5_000, "max_bytes": 1 << 20, "encoding": "auto"}
-        fetched = _decode(client.send("GET", f"{here}/records", query))
+        query = {**position, "max_records": 5_000, "max_bytes": 1 << 20}
+        fetched = _decode(client.send("GET", here, query))
         yield fetched.records
-        offset = fetched.next_offset
-        if offset >= fetched.high_watermark:
+        if fetched.next_offset >= fetched.high_watermark:
             return
+        position = {"offset": fetched.next_offset}
 
 
 # -- the verdict -----------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from urllib.parse import quote, urlencode, urlsplit
 from logbroker.errors import InvalidRequest, LogbrokerError, Unreachable
 
 _IDLE_LIMIT_S = 10.0
+_PAGE_SIZE = 1000
 _PROBLEM_MEMBERS = frozenset({"type", "title", "status", "detail", "instance", "code", "retriable"})
 
 Query = Mapping[str, object]

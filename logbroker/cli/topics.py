@@ -1,6 +1,6 @@
 """``logbroker topic``: list, create, describe, configure, grow, trim and delete topics over HTTP."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -10,7 +10,6 @@ from logbroker.cli.http_client import HttpClient, path
 from logbroker.cli.output import note, print_item, print_rows, timestamp
 from logbroker.config import TOPIC_SETTINGS
 
-_PAGE = 1000
 _setting_option = click.option(
     "--config", "-c", "settings", multiple=True, metavar="NAME=VALUE", help="A setting, as retention_ms=60000."
 )
@@ -45,18 +44,8 @@ def _parsed(settings: Sequence[str]) -> dict[str, object]:
 def list_topics(invocation: Invocation, prefix: str, internal: bool) -> None:
     """List topics, those whose name starts with PREFIX."""
     with _client(invocation) as client:
-        rows = list(_pages(client, {"prefix": prefix or None, "internal": "true" if internal else None}))
+        rows = list(client.pages(path("topics"), {"prefix": prefix, "internal": "true" if internal else None}))
     print_rows(invocation, rows, ("name", "kind", "partitions", "records", "bytes"))
-
-
-def _pages(client: HttpClient, query: Mapping[str, object]) -> Iterable[Any]:
-    token = None
-    while True:
-        page = client.get(path("topics"), {**query, "page_size": _PAGE, "page_token": token})
-        yield from page["items"]
-        token = page["next_page_token"]
-        if token is None:
-            return
 
 
 @topic.command("create")
@@ -80,13 +69,13 @@ def describe(invocation: Invocation, name: str) -> None:
     """Show the topic NAME and where each of its partitions starts and ends."""
     with _client(invocation) as client:
         info = client.get(path("topics", name))
-        partitions = client.get(path("topics", name, "partitions"))["items"]
+        partitions = list(client.pages(path("topics", name, "partitions")))
     if invocation.output != "table":
         print_item(invocation, {**info, "partition_details": partitions})
         return
     print_item(invocation, info)
     print()
-    shown = [{**row, "last_timestamp": timestamp(row.get("last_timestamp_ms"))} for row in partitions]
+    shown = [{**row, "last_timestamp": timestamp(row["max_timestamp_ms"])} for row in partitions]
     columns = ("partition", "log_start_offset", "high_watermark", "segments", "bytes", "last_timestamp")
     print_rows(invocation, shown, columns)
 
@@ -97,7 +86,7 @@ def describe(invocation: Invocation, name: str) -> None:
 def show_config(invocation: Invocation, name: str) -> None:
     """Show every setting of the topic NAME and where its value comes from."""
     with _client(invocation) as client:
-        config = client.get(path("topics", name, "config"))
+        config = client.get(path("topics", name, "config"))["config"]
     rows = [{"name": setting, **entry} for setting, entry in config.items()]
     print_rows(invocation, rows, ("name", "value", "source"))
 
@@ -144,10 +133,10 @@ def trim(
         partitions = range(count) if partition is None else [partition]
         body: dict[str, Any] = {"partitions": [{"partition": number, **bound} for number in partitions]}
         plan = client.request("POST", path("topics", f"{name}:trim"), body={**body, "dry_run": True})
-        lines = [f"  partition {row['partition']}: below offset {row['log_start_offset']}" for row in plan["partitions"]]
+        lines = [f"  partition {row['partition']}: below offset {row['low_watermark']}" for row in plan["partitions"]]
         invocation.confirm("\n".join([f"This deletes records of topic {name!r}:", *lines]))
         done = client.request("POST", path("topics", f"{name}:trim"), body=body)
-    print_rows(invocation, done["partitions"], ("partition", "log_start_offset"))
+    print_rows(invocation, done["partitions"], ("partition", "low_watermark"))
 
 
 @topic.command("delete")
