@@ -57,6 +57,16 @@ class HttpClient:
         """The decoded answer of a GET; ``wait_ms`` is how long the broker was asked to wait, on top of the timeout."""
         return self.request("GET", target, query, wait_ms=wait_ms)
 
+    def pages(self, target: str, query: Query | None = None) -> Iterator[Any]:
+        """The items of a list, over all of its pages. Raises as ``request``."""
+        token = None
+        while True:
+            page = self.get(target, {**(query or {}), "page_size": _PAGE_SIZE, "page_token": token})
+            yield from page["items"]
+            token = page["next_page_token"]
+            if token is None:
+                return
+
     def request(
         self, method: str, target: str, query: Query | None = None, body: object = None, *, wait_ms: int = 0
     ) -> Any:
