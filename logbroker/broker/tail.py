@@ -2,7 +2,7 @@
 
 What lives here: the endless read over many positions, with sampling. What may not: SSE, NDJSON. Invariants: the records of
 a partition come in order; whatever is skipped (sampled away, or trimmed before it was read) is told as a ``Gap``;
-``positions`` always says where to go on after the last event given out.
+``positions`` always says where to go on after the last event that was passed to ``advance``.
 """
 
 from collections.abc import AsyncIterator
@@ -70,17 +70,26 @@ class Tail:
         self.positions = positions
         self._sampler = Sampler(max_rate) if max_rate is not None else None
 
-    async def events(self, idle_ms: float) -> AsyncIterator[Event | None]:
-        """Events as they come; None after ``idle_ms`` without one. Ends when the broker stops or the topic goes."""
+    async def events(self, idle_ms: float) -> AsyncIterator[list[Event]]:
+        """Events as they come; none after ``idle_ms`` without one. Ends when the broker stops.
+
+        The caller passes each event to ``advance`` before it asks for more. Raises UnknownTopicOrPartition when the topic
+        is deleted.
+        """
         while not self._waiting.closing:
             found = False
             for partition in list(self.positions):
-                for event in await self._step(partition):
+                events = await self._step(partition)
+                if events:
                     found = True
-                    self.positions[partition] = _after(event)
-                    yield event
+                    yield events
             if not found and not await self._waiting.changed(self._where(), idle_ms):
-                yield None
+                yield []
+
+    def advance(self, event: Event) -> dict[int, int]:
+        """Move past ``event`` and return where to go on."""
+        self.positions[event.partition] = event.to_offset if isinstance(event, Gap) else event.record.offset + 1
+        return self.positions
 
     def _where(self) -> dict[TopicPartition, int]:
         return {TopicPartition(self._topic, partition): offset for partition, offset in self.positions.items()}
@@ -115,7 +124,3 @@ class Tail:
             return [Gap(where.partition, offset, bounds.log_start_offset, None, "trimmed")]
         self.positions[where.partition] = bounds.high_watermark
         return []
-
-
-def _after(event: Event) -> int:
-    return event.to_offset if isinstance(event, Gap) else event.record.offset + 1

@@ -1,0 +1,118 @@
+"""The HTTP application over ``Services``: middlewares in their order, and the routes of the table.
+
+Order, outermost first: ``scoped`` gives the request its id and counts it; ``problems`` turns errors into documents;
+``only_from`` refuses foreign hosts before anything is looked at; ``unbroken`` lets what changes something run to its
+end.
+"""
+
+import asyncio
+import functools
+import itertools
+import os
+import re
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp import web
+from aiohttp.typedefs import Middleware
+
+from logbroker.broker.services import Services
+from logbroker.http_api import docs
+from logbroker.http_api.errors import Handler, problems
+from logbroker.http_api.hosts import AllowedHosts, only_from
+from logbroker.http_api.openapi import openapi_document
+from logbroker.http_api.requests import query_reader
+from logbroker.http_api.route import Route, aiohttp_path
+from logbroker.http_api.routes import ROUTES
+
+_GIVEN_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+_document: Callable[[], dict[str, Any]] = functools.cache(lambda: openapi_document(ROUTES))
+
+
+def create_app(services: Services) -> web.Application:
+    """The application. It needs nothing but ``services``; its server decides about sockets."""
+    running: set[asyncio.Task[web.StreamResponse]] = set()
+    hosts = AllowedHosts(services.config.http.rpartition(":")[0], services.config.allow_host)
+    app = web.Application(
+        client_max_size=services.config.max_request_bytes,
+        middlewares=[_scoped(services), problems, only_from(hosts), _unbroken(running)],
+    )
+    app[docs.DOCUMENT] = _document
+    for route in ROUTES:
+        app.router.add_route(route.method, aiohttp_path(route.path), _bound(route, services), name=route.name)
+    app.on_shutdown.append(_end_of(services, running))
+    return app
+
+
+def _bound(route: Route, services: Services) -> Handler:
+    read_query: Callable[[web.Request], Any] = query_reader(route.query)
+    handler = route.handler
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        request["api"] = route.name
+        return await handler(services, request, read_query(request))
+
+    return handle
+
+
+def _scoped(services: Services) -> Middleware:
+    counted = services.metrics.counter("requests_total", "Requests answered.", ("protocol", "api", "code"))
+    timed = services.metrics.histogram("request_duration_seconds", "Time to the answer.", ("protocol", "api"))
+    next_id = _request_ids()
+
+    @web.middleware
+    async def scoped(request: web.Request, handler: Handler) -> web.StreamResponse:
+        began = time.perf_counter()
+        given = request.headers.get("X-Request-Id")
+        request["request_id"] = given if given is not None and _GIVEN_ID.fullmatch(given) else next_id()
+        answer = await handler(request)
+        if not answer.prepared:
+            answer.headers["X-Request-Id"] = request["request_id"]
+            answer.headers["Server"] = "logbroker"
+        api = request.get("api", "none")
+        counted.add(1, "http", api, str(answer.status))
+        timed.observe(time.perf_counter() - began, "http", api)
+        return answer
+
+    return scoped
+
+
+def _request_ids() -> Callable[[], str]:
+    """Ids unique to this process and, by their random start, to others."""
+    prefix = os.urandom(8).hex()
+    numbers = itertools.count(1)
+    return lambda: f"{prefix}-{next(numbers):08x}"
+
+
+def _unbroken(running: set[asyncio.Task[web.StreamResponse]]) -> Middleware:
+    """What lets a request that changes something go on although its client has gone: half of it would help nobody.
+
+    Reads are cancelled by the server (``handler_cancellation``), so a long poll whose client has left does not linger.
+    """
+
+    @web.middleware
+    async def unbroken(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.method in _SAFE_METHODS:
+            return await handler(request)
+        task = asyncio.ensure_future(handler(request))
+        running.add(task)
+        task.add_done_callback(running.discard)
+        return await asyncio.shield(task)
+
+    return unbroken
+
+
+def _end_of(
+    services: Services, running: set[asyncio.Task[web.StreamResponse]]
+) -> Callable[[web.Application], Awaitable[None]]:
+    """What ends the waiting of readers and lets writes finish, when the server closes."""
+
+    async def end(app: web.Application) -> None:
+        services.lifecycle.closing.set()
+        if running:
+            await asyncio.wait(running, timeout=services.config.drain_ms / 1000)
+
+    return end

@@ -1,0 +1,54 @@
+"""What a route is: the one declaration from which the router and the OpenAPI document derive."""
+
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+
+from logbroker.broker.services import Services
+from logbroker.errors import LogbrokerError
+from logbroker.http_api.requests import NoQuery
+
+Handle = Callable[[Services, web.Request, Any], Awaitable[web.StreamResponse]]
+
+BINARY = bytes
+"""Stands for a body of bytes where a table names a type."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One operation. ``body`` and ``answer`` map media types to the type of their content, or to a tuple of them."""
+
+    method: str
+    path: str
+    name: str
+    tag: str
+    handler: Handle
+    query: type = NoQuery
+    body: Mapping[str, Any] = field(default_factory=dict)
+    answer: Mapping[str, Any] = field(default_factory=dict)
+    statuses: tuple[int, ...] = (200,)
+    """The statuses of success; the first of them is the usual one."""
+    errors: tuple[type[LogbrokerError], ...] = ()
+    headers: tuple[str, ...] = ()
+    """Request headers that change what it does."""
+
+    @property
+    def summary(self) -> str:
+        """The first line of the handler's docstring."""
+        return (self.handler.__doc__ or "").strip().partition("\n")[0].rstrip(".")
+
+
+_PARAMETER = re.compile(r"\{(\w+)\}")
+
+
+def parameters(path: str) -> list[str]:
+    """The names of the parameters in a path."""
+    return _PARAMETER.findall(path)
+
+
+def aiohttp_path(path: str) -> str:
+    """The path in aiohttp's words: parameters hold no colon, so that ``{topic}:verb`` routes."""
+    return _PARAMETER.sub(r"{\1:[^/:]+}", path)

@@ -1,0 +1,72 @@
+"""The HTTP door as a thing to open and close.
+
+What lives here: sockets and their settings. What may not: routes. Closing answers what waits, lets requests finish within
+``drain_ms`` and then closes every connection.
+"""
+
+import asyncio
+import logging
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from logbroker.broker.services import Services
+from logbroker.http_api.app import create_app
+
+_log = logging.getLogger("logbroker.http.protocol")
+
+
+class HttpServer:
+    """The door on one address."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._runner: web.AppRunner | None = None
+        self.url = ""
+        """Where it listens, once started."""
+
+    async def start(self, host: str, port: int) -> None:
+        """Listen; port 0 picks a free one. Raises OSError when the address cannot be had."""
+        if not any(isinstance(present, _Calm) for present in _log.filters):
+            _log.addFilter(_Calm())
+        runner = web.AppRunner(
+            create_app(self._services),
+            access_log=None,
+            handler_cancellation=True,
+            shutdown_timeout=self._services.config.drain_ms / 1000,
+            logger=_log,
+        )
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, host, port).start()
+        except BaseException:
+            await runner.cleanup()
+            raise
+        self._runner = runner
+        bound = runner.addresses[0]
+        shown = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
+        self.url = f"http://{shown}:{bound[1]}"
+        self._services.facts.listeners["http"] = self.url
+        self._services.metrics.gauge("http_connections", "Open HTTP connections.", read=self._connections)
+
+    async def stop(self) -> None:
+        """Stop listening, drain and close."""
+        self._services.lifecycle.closing.set()
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    def _connections(self) -> float:
+        server = self._runner.server if self._runner is not None else None
+        return len(server.connections) if server is not None else 0
+
+
+class _Calm(logging.Filter):
+    """Says what a client sent wrong in one line, without a traceback of ours."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, HttpProcessingError | ConnectionError | asyncio.TimeoutError):
+            record.levelno, record.levelname = logging.INFO, "INFO"
+            record.msg, record.args, record.exc_info = f"bad request: {error!r}"[:200], (), None
+        return True
