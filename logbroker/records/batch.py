@@ -52,7 +52,7 @@ CONTROL_BIT: Final = 0x20
 HEADER_LAYOUT: Final = Struct(">qiibIhiqqqhii")
 CRC_STARTS_AT: Final = 21
 _PLACE: Final = Struct(">qii")
-_MAGIC_AND_CRC: Final = Struct(">bI")
+_UNCOVERED: Final = Struct(">qiibI")
 _COVERED: Final = Struct(">hiqqqhii")
 _INT32_MAX: Final = 2**31 - 1
 _LEAST_LENGTH: Final = HEADER_SIZE - LOG_OVERHEAD
@@ -182,7 +182,6 @@ def check_batch(buf: Buffer, pos: int, header: BatchHeader, *, dense: bool = Tru
     end = pos + header.batch_length + LOG_OVERHEAD
     if end > len(buf):
         raise CorruptMessage(f"batch at byte {pos}: {header.size} bytes long, {len(buf) - pos} are left", position=pos)
-    # No local keeps a view: in a traceback it would pin the buffer of the connection.
     crc = crc32c(memoryview(buf)[pos + CRC_STARTS_AT : end])
     if crc != header.crc:
         raise CorruptMessage(f"batch at byte {pos}: CRC-32C is {crc:08x}, the header says {header.crc:08x}", position=pos)
@@ -218,17 +217,18 @@ def stamped_prefix(
     alone leave the CRC as it is and give 16 bytes; an append time changes attributes and max timestamp, hence the CRC,
     and gives the whole header.
     """
-    place = _PLACE.pack(base_offset, header.batch_length, leader_epoch)
     if append_time_ms is None:
-        return place
-    covered = _COVERED.pack(
-        header.attributes | APPEND_TIME_BIT,
-        header.last_offset_delta,
-        header.base_timestamp,
-        append_time_ms,
-        header.producer_id,
-        header.producer_epoch,
-        header.base_sequence,
-        header.record_count,
+        return _PLACE.pack(base_offset, header.batch_length, leader_epoch)
+    stamped = header._replace(
+        base_offset=base_offset,
+        leader_epoch=leader_epoch,
+        attributes=header.attributes | APPEND_TIME_BIT,
+        max_timestamp=append_time_ms,
     )
-    return place + _MAGIC_AND_CRC.pack(MAGIC, crc32c(records, crc32c(covered))) + covered
+    return sealed_header(stamped, records)
+
+
+def sealed_header(header: BatchHeader, records: Buffer) -> bytes:
+    """The 61 bytes of ``header``, with the CRC that it needs in front of ``records``; its own ``crc`` is ignored."""
+    covered = _COVERED.pack(*header[5:])
+    return _UNCOVERED.pack(*header[:4], crc32c(records, crc32c(covered))) + covered
