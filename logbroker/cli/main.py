@@ -19,7 +19,7 @@ COMMANDS = {
     "topic": Lazy("logbroker.cli.topics", "topic", "List, create, describe, change and delete topics."),
     "produce": Lazy("logbroker.cli.produce", "produce", "Write records to TOPIC, from standard input or from files."),
     "consume": Lazy("logbroker.cli.consume", "consume", "Read records from TOPICs."),
-    "segment": Lazy("logbroker.cli.storage", "segment", "Look into the files of a data directory."),
+    "segment": Lazy("logbroker.cli.storage.commands", "segment", "Look into the files of a data directory."),
     "config": Lazy("logbroker.cli.configuration", "config", "Show, check and explain the settings."),
     "demo": Lazy("logbroker.cli.demo", "demo", "Run a whole job on real data."),
     "version": Lazy("logbroker.cli.version", "version", "Show the version."),
