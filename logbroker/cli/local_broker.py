@@ -1,4 +1,4 @@
-"""A broker of one's own for the time of a command: a process on a temporary directory and free ports.
+"""A broker of one's own for the time of a command: a process on free ports.
 
 What lives here: starting it, waiting until it listens, and its end. What may not: what is done with it.
 """
@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from logbroker.errors import LogbrokerError
 
@@ -16,13 +17,13 @@ _STOP_TIMEOUT_S = 15.0
 
 
 @contextmanager
-def local_broker() -> Iterator[str]:
-    """The URL of a fresh broker, which ends with the block and leaves nothing behind.
+def local_broker(data_dir: Path | None = None) -> Iterator[str]:
+    """The URL of a broker that ends with the block; without ``data_dir`` it starts empty and leaves nothing behind.
 
     Raises LogbrokerError when it does not start.
     """
-    with tempfile.TemporaryDirectory(prefix="logbroker-") as directory:
-        command = [sys.executable, "-m", "logbroker", "serve", "--data-dir", directory]
+    with tempfile.TemporaryDirectory(prefix="logbroker-") as temporary:
+        command = [sys.executable, "-m", "logbroker", "serve", "--data-dir", str(data_dir or temporary)]
         command += ["--http", "127.0.0.1:0", "--kafka", "off"]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("LOGBROKER_")}
         process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
