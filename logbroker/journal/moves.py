@@ -1,0 +1,59 @@
+"""Appends that a machine wants to be durable in another topic before it goes on (design: the move protocol).
+
+What lives here: reading the original of a recipe, appending the record, finding out about an append of which nobody knows.
+What may not: what a failed move means; that is the machine's business.
+"""
+
+from typing import Protocol
+
+from logbroker.engine.api import Engine
+from logbroker.errors import AppendUnknown, MessageNotFound
+from logbroker.machine import Move
+from logbroker.model import Record, StoredRecord, TopicPartition
+
+READ_BYTES = 1024 * 1024
+
+
+class Mover(Protocol):
+    """Carries out moves."""
+
+    async def move(self, move: Move) -> int:
+        """Append the record of ``move`` and return its offset once it is durable. Raises what appends and reads raise."""
+        ...
+
+
+class EngineMover:
+    """Moves within one engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def move(self, move: Move) -> int:
+        record = move.record if isinstance(move.record, Record) else move.record.make(await self._original(move))
+        before = (await self._engine.bounds(move.where)).high_watermark
+        try:
+            return (await self._engine.append(move.where, [record], durable=True)).base_offset
+        except AppendUnknown:
+            offset = await self._find(move.where, before, record)
+            if offset is None:
+                raise
+            return offset
+
+    async def _original(self, move: Move) -> StoredRecord:
+        assert not isinstance(move.record, Record)
+        where, offset = move.record.original
+        read = await self._engine.read(where, offset, max_bytes=1, max_records=1)
+        if not read.records or read.records[0].offset != offset:
+            raise MessageNotFound(f"there is no record at offset {offset} of {where} any more")
+        return read.records[0]
+
+    async def _find(self, where: TopicPartition, offset: int, record: Record) -> int | None:
+        """Where ``record`` stands at or after ``offset``, if it does."""
+        while True:
+            read = await self._engine.read(where, offset, max_bytes=READ_BYTES)
+            for stored in read.records:
+                if (stored.key, stored.value, stored.headers) == (record.key, record.value, record.headers):
+                    return stored.offset
+            if read.next_offset >= read.bounds.high_watermark:
+                return None
+            offset = read.next_offset
