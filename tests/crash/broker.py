@@ -1,0 +1,65 @@
+"""One real broker process that is killed and started again on the same ports and the same data."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tools.bench.servers.logbroker import is_ready
+from tools.bench.servers.process import HOST, free_port
+
+_START_TIMEOUT = 60.0
+_STOP_TIMEOUT = 20.0
+
+
+class Broker:
+    """``logbroker serve`` on a directory. Its output goes to ``output``, one run after another."""
+
+    def __init__(self, directory: Path, arguments: Sequence[str] = ()) -> None:
+        self.port = free_port()
+        self.output = directory / "broker.txt"
+        self._command = [sys.executable, "-m", "logbroker", "serve", "--data-dir", str(directory / "data")]
+        self._command += ["--http", f"{HOST}:{self.port}", "--kafka", "off", *arguments]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the process, without waiting for it."""
+        with self.output.open("ab") as sink:
+            self._process = subprocess.Popen(
+                self._command, stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.STDOUT, start_new_session=True
+            )
+
+    def wait_until_ready(self) -> float:
+        """Return how many seconds it took until the broker serves. Raises AssertionError when it does not."""
+        begin = time.monotonic()
+        while not is_ready(self.port):
+            assert self._process is not None
+            late = time.monotonic() - begin > _START_TIMEOUT
+            if late or self._process.poll() is not None:
+                raise AssertionError(f"the broker {'is not ready' if late else 'died'}:\n{self.tail()}")
+            time.sleep(0.005)
+        return time.monotonic() - begin
+
+    def kill(self) -> None:
+        """SIGKILL, and wait until it is gone."""
+        assert self._process is not None
+        os.kill(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def stop(self) -> int:
+        """SIGTERM, and the exit code it ends with (SIGKILL when it does not end)."""
+        if self._process is None:
+            return 0
+        self._process.terminate()
+        try:
+            return self._process.wait(_STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return -signal.SIGKILL
+
+    def tail(self) -> str:
+        """The end of what it printed."""
+        return self.output.read_text(encoding="utf-8", errors="replace")[-4000:]
