@@ -83,7 +83,9 @@ class Tail:
                 if events:
                     found = True
                     yield events
-            if not found and not await self._waiting.changed(self._where(), idle_ms):
+            if found or await self._waiting.changed(self._where(), idle_ms):
+                continue
+            if not self._waiting.closing:
                 yield []
 
     def advance(self, event: Event) -> dict[int, int]:

@@ -1,8 +1,7 @@
 """The HTTP application over ``Services``: middlewares in their order, and the routes of the table.
 
-Order, outermost first: ``scoped`` gives the request its id and counts it; ``problems`` turns errors into documents;
-``only_from`` refuses foreign hosts before anything is looked at; ``unbroken`` lets what changes something run to its
-end.
+Order of the middlewares, outermost first: ``scoped`` gives the request its id and counts it; ``problems`` turns errors into
+documents; ``only_from`` refuses foreign hosts before anything is looked at.
 """
 
 import asyncio
@@ -19,7 +18,7 @@ from aiohttp.typedefs import Middleware
 
 from logbroker.broker.services import Services
 from logbroker.http_api import docs
-from logbroker.http_api.errors import Handler, problems
+from logbroker.http_api.errors import API, REQUEST_ID, Handler, problems
 from logbroker.http_api.hosts import AllowedHosts, only_from
 from logbroker.http_api.openapi import openapi_document
 from logbroker.http_api.requests import query_reader
@@ -27,35 +26,47 @@ from logbroker.http_api.route import Route, aiohttp_path
 from logbroker.http_api.routes import ROUTES
 
 _GIVEN_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+_Running = set[asyncio.Task[web.StreamResponse]]
+"""Requests that change something and are under way."""
 
 _document: Callable[[], dict[str, Any]] = functools.cache(lambda: openapi_document(ROUTES))
 
 
 def create_app(services: Services) -> web.Application:
     """The application. It needs nothing but ``services``; its server decides about sockets."""
-    running: set[asyncio.Task[web.StreamResponse]] = set()
+    running: _Running = set()
     hosts = AllowedHosts(services.config.http.rpartition(":")[0], services.config.allow_host)
     app = web.Application(
         client_max_size=services.config.max_request_bytes,
-        middlewares=[_scoped(services), problems, only_from(hosts), _unbroken(running)],
+        middlewares=[_scoped(services), problems, only_from(hosts)],
     )
     app[docs.DOCUMENT] = _document
     for route in ROUTES:
-        app.router.add_route(route.method, aiohttp_path(route.path), _bound(route, services), name=route.name)
+        app.router.add_route(route.method, aiohttp_path(route.path), _bound(route, services, running), name=route.name)
     app.on_shutdown.append(_end_of(services, running))
     return app
 
 
-def _bound(route: Route, services: Services) -> Handler:
+def _bound(route: Route, services: Services, running: _Running) -> Handler:
+    """The handler of a route, with its query read.
+
+    What changes something goes on although its client has gone: half of it would help nobody. What only reads is cancelled
+    by the server (``handler_cancellation``), so a long poll whose client has left does not linger.
+    """
     read_query: Callable[[web.Request], Any] = query_reader(route.query)
     handler = route.handler
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        request["api"] = route.name
+        request[API] = route.name
         return await handler(services, request, read_query(request))
 
-    return handle
+    async def handle_unbroken(request: web.Request) -> web.StreamResponse:
+        task = asyncio.ensure_future(handle(request))
+        running.add(task)
+        task.add_done_callback(running.discard)
+        return await asyncio.shield(task)
+
+    return handle_unbroken if route.changes else handle
 
 
 def _scoped(services: Services) -> Middleware:
@@ -67,12 +78,12 @@ def _scoped(services: Services) -> Middleware:
     async def scoped(request: web.Request, handler: Handler) -> web.StreamResponse:
         began = time.perf_counter()
         given = request.headers.get("X-Request-Id")
-        request["request_id"] = given if given is not None and _GIVEN_ID.fullmatch(given) else next_id()
+        request[REQUEST_ID] = given if given is not None and _GIVEN_ID.fullmatch(given) else next_id()
         answer = await handler(request)
         if not answer.prepared:
-            answer.headers["X-Request-Id"] = request["request_id"]
+            answer.headers["X-Request-Id"] = request[REQUEST_ID]
             answer.headers["Server"] = "logbroker"
-        api = request.get("api", "none")
+        api = request.get(API, "none")
         counted.add(1, "http", api, str(answer.status))
         timed.observe(time.perf_counter() - began, "http", api)
         return answer
@@ -87,27 +98,7 @@ def _request_ids() -> Callable[[], str]:
     return lambda: f"{prefix}-{next(numbers):08x}"
 
 
-def _unbroken(running: set[asyncio.Task[web.StreamResponse]]) -> Middleware:
-    """What lets a request that changes something go on although its client has gone: half of it would help nobody.
-
-    Reads are cancelled by the server (``handler_cancellation``), so a long poll whose client has left does not linger.
-    """
-
-    @web.middleware
-    async def unbroken(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if request.method in _SAFE_METHODS:
-            return await handler(request)
-        task = asyncio.ensure_future(handler(request))
-        running.add(task)
-        task.add_done_callback(running.discard)
-        return await asyncio.shield(task)
-
-    return unbroken
-
-
-def _end_of(
-    services: Services, running: set[asyncio.Task[web.StreamResponse]]
-) -> Callable[[web.Application], Awaitable[None]]:
+def _end_of(services: Services, running: _Running) -> Callable[[web.Application], Awaitable[None]]:
     """What ends the waiting of readers and lets writes finish, when the server closes."""
 
     async def end(app: web.Application) -> None:

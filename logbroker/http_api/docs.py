@@ -68,11 +68,14 @@ async def error_page(services: Services, request: web.Request, query: NoQuery) -
 
 @functools.cache
 def error_kinds() -> dict[str, type[errors.LogbrokerError]]:
-    """Every error class by its code."""
+    """Every error class by its code, parents before children of the same code."""
     kinds = [errors.LogbrokerError]
     for kind in kinds:
         kinds += kind.__subclasses__()
-    return {kind.code: kind for kind in sorted(kinds, key=lambda kind: kind.code)}
+    found: dict[str, type[errors.LogbrokerError]] = {}
+    for kind in sorted(kinds, key=lambda kind: kind.code):
+        found.setdefault(kind.code, kind)
+    return found
 
 
 def explanation(kind: type[errors.LogbrokerError]) -> str:

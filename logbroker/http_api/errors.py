@@ -17,6 +17,10 @@ from logbroker import errors as e
 
 log = logging.getLogger("logbroker.http")
 
+REQUEST_ID = web.RequestKey("request_id", str)
+"""The id of a request, in its answer and in the log."""
+API = web.RequestKey("api", str)
+"""The name of the route that was taken."""
 PROBLEM = "application/problem+json"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -52,6 +56,20 @@ STATUS: Mapping[type[e.LogbrokerError], tuple[int, int | None]] = {
     e.WriterFenced: (409, None),
     e.AppendUnknown: (503, None),
     e.TransactionsUnsupported: (501, 53),
+    e.InvalidGroup: (400, 24),
+    e.GroupNotFound: (404, 69),
+    e.NonEmptyGroup: (409, 68),
+    e.UnknownMember: (404, 25),
+    e.FencedInstance: (409, 82),
+    e.MemberIdRequired: (400, 79),
+    e.IllegalGeneration: (409, 22),
+    e.RebalanceInProgress: (409, 27),
+    e.InconsistentGroupProtocol: (409, 23),
+    e.InvalidSessionTimeout: (400, 26),
+    e.GroupMaxSizeReached: (409, 81),
+    e.GroupSubscribedToTopic: (409, 86),
+    e.OffsetMetadataTooLarge: (400, 12),
+    e.LeaseLost: (409, None),
     e.QueueNotFound: (404, None),
     e.SubscriptionNotFound: (404, None),
     e.OperationNotFound: (404, None),
@@ -103,7 +121,7 @@ def problem(error: e.LogbrokerError, request: web.Request) -> web.Response:
         "instance": request.rel_url.raw_path,
         "code": error.code,
         "retriable": error.retriable,
-        "request_id": request.get("request_id", ""),
+        "request_id": request.get(REQUEST_ID, ""),
     }
     if kafka_code is not None:
         body["kafka_code"] = kafka_code
@@ -127,10 +145,12 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
             log.error("%s %s: %s: %s", request.method, request.rel_url.raw_path, error.code, error.detail)
     except web.HTTPException as error:
         answer = problem(_translated(error, request), request)
+    except web.RequestPayloadError:
+        answer = problem(e.InvalidRequest("the body is not encoded as its headers say"), request)
     except ConnectionError:
         raise
     except Exception:
-        log.exception("%s %s failed, request %s", request.method, request.rel_url.raw_path, request.get("request_id"))
+        log.exception("%s %s failed, request %s", request.method, request.rel_url.raw_path, request.get(REQUEST_ID))
         answer = problem(e.LogbrokerError("something went wrong in the broker; its log says more"), request)
     if not request.can_read_body or request.content.is_eof():
         return answer

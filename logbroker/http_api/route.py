@@ -34,6 +34,13 @@ class Route:
     errors: tuple[type[LogbrokerError], ...] = ()
     headers: tuple[str, ...] = ()
     """Request headers that change what it does."""
+    only_reads: bool = False
+    """A POST that changes nothing."""
+
+    @property
+    def changes(self) -> bool:
+        """Whether it changes something, so that it must not be broken off."""
+        return self.method != "GET" and not self.only_reads
 
     @property
     def summary(self) -> str:

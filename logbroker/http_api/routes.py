@@ -83,6 +83,7 @@ ROUTES: tuple[Route, ...] = (
         answer={JSON: fetch.FetchManyOut},
         statuses=(200, 207),
         errors=(*_READS, OffsetOutOfRange, UnsupportedMediaType),
+        only_reads=True,
     ),
     Route(
         "GET",

@@ -66,7 +66,7 @@ class _Calm(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
-        if isinstance(error, HttpProcessingError | ConnectionError | asyncio.TimeoutError):
+        if isinstance(error, HttpProcessingError | web.RequestPayloadError | ConnectionError | asyncio.TimeoutError):
             record.levelno, record.levelname = logging.INFO, "INFO"
             record.msg, record.args, record.exc_info = f"bad request: {error!r}"[:200], (), None
         return True

@@ -13,6 +13,7 @@ from aiohttp import ClientPayloadError, web
 from logbroker.broker.produce import Outcome, Terms
 from logbroker.broker.services import Services
 from logbroker.errors import InvalidRequest, LogbrokerError, MessageTooLarge
+from logbroker.http_api.errors import REQUEST_ID
 from logbroker.http_api.payloads import RecordIn, result_of, to_record
 from logbroker.http_api.requests import NDJSON, decode_json
 from logbroker.model import Header, Record
@@ -53,7 +54,7 @@ async def produce_stream(
     services: Services, request: web.Request, topic: str, common: tuple[Header, ...]
 ) -> web.StreamResponse:
     """Append the lines of the body as they come."""
-    answer = web.StreamResponse(headers={"Content-Type": NDJSON, "X-Request-Id": request["request_id"]})
+    answer = web.StreamResponse(headers={"Content-Type": NDJSON, "X-Request-Id": request[REQUEST_ID]})
     await answer.prepare(request)
     lines = Lines(services.config.max_request_bytes)
     index = 0

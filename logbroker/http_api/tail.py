@@ -16,7 +16,7 @@ from logbroker.broker.tail import Event, Gap, Tail
 from logbroker.broker.topics import partition_of
 from logbroker.engine.api import Isolation, TopicInfo
 from logbroker.errors import InvalidRequest, LogbrokerError
-from logbroker.http_api.errors import entry
+from logbroker.http_api.errors import REQUEST_ID, entry
 from logbroker.http_api.payloads import Encoding, to_payload
 from logbroker.http_api.requests import NDJSON, accepts
 from logbroker.model import TopicPartition
@@ -49,7 +49,7 @@ async def tail(services: Services, request: web.Request, query: TailQuery) -> we
     positions = await _positions(services, request, info, query)
     media = accepts(request, EVENT_STREAM, NDJSON)
     following = Tail(services.engine, services.waiting, services.clock, info.name, positions, query.max_rate)
-    headers = {"Content-Type": media, "X-Request-Id": request["request_id"], "Cache-Control": "no-store"}
+    headers = {"Content-Type": media, "X-Request-Id": request[REQUEST_ID], "Cache-Control": "no-store"}
     answer = web.StreamResponse(headers=headers)
     await answer.prepare(request)
     try:
