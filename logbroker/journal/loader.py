@@ -33,7 +33,6 @@ class Loader(Generic[M]):
         self.events += len(record.events)
         name = record.name
         if record.kind == EVENTS:
-            self._snapshots.pop(name, None)
             machine = self.machines.get(name)
         else:
             if record.kind & FIRST:
