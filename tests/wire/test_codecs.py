@@ -6,8 +6,9 @@ import pytest
 
 from logbroker.errors import InvalidRequest
 from logbroker.wire.decoder import compile_decoder
-from logbroker.wire.definitions import load_definition
+from logbroker.wire.definitions import Definition, Field, VersionRange, load_definition
 from logbroker.wire.encoder import compile_encoder
+from logbroker.wire.primitives import MAX_ELEMENTS, uvarint
 from tests.wire.peers import kafka_python_decode, kafka_python_encode, plain, sample
 
 TAGGED_OR_NULL = [("FetchRequest", 16), ("DescribeTopicPartitionsRequest", 0), ("ListTransactionsRequest", 1)]
@@ -56,6 +57,22 @@ def test_a_tagged_field_must_be_as_long_as_its_size_says() -> None:
         decode(memoryview(body.replace(tag, b"\x01\x00\x05\x04abcd")))
     with pytest.raises(InvalidRequest):
         decode(memoryview(body.replace(tag, b"\x01\x00\x03\x04ab")))
+
+
+def test_tagged_fields_count_against_what_a_request_may_have() -> None:
+    decode = compile_decoder(load_definition("FetchRequest"), 16)
+    body = kafka_python_encode("FetchRequest", 16, {"topics": (), "forgotten_topics_data": ()})
+    flood = b"\x63\x00" * (MAX_ELEMENTS + 1)
+    with pytest.raises(InvalidRequest, match="split it"):
+        decode(memoryview(body[:-1] + uvarint(MAX_ELEMENTS + 1) + flood))
+    decode(memoryview(body[:-1] + uvarint(MAX_ELEMENTS) + flood))
+
+
+def test_tagged_fields_are_written_by_ascending_tag() -> None:
+    every, none = VersionRange(0, 9), VersionRange(1, 0)
+    fields = tuple(Field(f"f{tag}", "int8", False, every, none, every, tag, 0, ()) for tag in (2, 0, 1))
+    encode = compile_encoder(Definition("Message", every, every, fields), 0)
+    assert encode({"f2": 12, "f1": 11, "f0": 10}) == b"\x03\x00\x01\x0a\x01\x01\x0b\x02\x01\x0c"
 
 
 def test_a_missing_definition_is_named() -> None:

@@ -20,6 +20,7 @@ def feed(buffer: FrameBuffer, data: bytes) -> None:
     """As the event loop does: ask where, write there, say how much."""
     while data:
         room = buffer.get_buffer(len(data))
+        assert room, "asyncio refuses an empty buffer"
         count = min(len(room), len(data))
         room[:count] = data[:count]
         buffer.received(count)
@@ -62,6 +63,15 @@ def test_frames_come_out_as_they_went_in_however_the_stream_is_cut(
     frames += drain(buffer)
     assert frames == payloads
     assert buffer.unread_bytes == 0
+
+
+def test_a_frame_is_not_handed_out_before_its_last_byte() -> None:
+    buffer = lifted(MIB)
+    frames = []
+    for byte in frame(b"ab") + frame(b"") + frame(b"c"):
+        feed(buffer, bytes([byte]))
+        frames.append(drain(buffer))
+    assert frames == [*[[]] * 5, [b"ab"], *[[]] * 3, [b""], *[[]] * 4, [b"c"]]
 
 
 def test_one_frame_can_be_pulled_and_the_rest_left_for_later() -> None:

@@ -77,6 +77,11 @@ def test_a_length_beyond_the_end_is_refused(reader_class: type[Reader], writer_c
         reader_class(memoryview(writer.out)[:-1]).blob()
     with pytest.raises(InvalidRequest):
         reader_class(memoryview(b"")).array()
+    writer = writer_class()
+    writer.array(3)
+    assert reader_class(memoryview(writer.out + b"abc")).array() == 3
+    with pytest.raises(InvalidRequest, match="3 elements is longer than what is left"):
+        reader_class(memoryview(writer.out + b"ab")).array()
 
 
 def test_text_that_is_not_utf_8_is_refused() -> None:
@@ -92,12 +97,12 @@ def test_a_run_cut_short_is_refused_and_leaves_the_reader_where_it_was() -> None
 
 
 def test_a_view_is_not_a_copy_and_a_blob_is() -> None:
-    buffer = bytearray(b"\x04abc\x04abc")
+    buffer = bytearray(b"\x04abc" * 3)
     reader = CompactReader(memoryview(buffer))
-    view, blob = reader.nullable_view(), reader.blob()
-    buffer[1:4] = buffer[5:8] = b"xyz"
+    view, blob, nullable_blob = reader.nullable_view(), reader.blob(), reader.nullable_blob()
+    buffer[:] = b"\x04xyz" * 3
     assert view is not None
-    assert (bytes(view), blob) == (b"xyz", b"abc")
+    assert (bytes(view), blob, nullable_blob) == (b"xyz", b"abc", b"abc")
 
 
 def test_a_uuid_is_sixteen_bytes() -> None:

@@ -1,5 +1,7 @@
 """The cold APIs against kafka-python and kio, in every version that is advertised."""
 
+import subprocess
+import sys
 from random import Random
 
 import pytest
@@ -144,3 +146,11 @@ def test_what_a_response_leaves_out_is_at_its_default() -> None:
         "throttle_time_ms": 0,
         "groups": [{"group_id": "g", "topics": [], "error_code": 0}],
     }
+
+
+def test_the_definitions_are_read_without_importing_the_client_they_come_with() -> None:
+    program = (
+        "import sys; from logbroker.wire import schema; from logbroker.wire.apis import Api; "
+        "schema.encode_response(Api.METADATA, 12); sys.exit('kafka' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
