@@ -58,13 +58,13 @@ class MemberClaim:
 class JoinGroup:
     """Enter the group, or enter it again. Answered when the next generation starts.
 
-    ``new_member_id`` is used if one is needed. ``caller`` names the connection or session the request came by: a static
-    member that joins again by it keeps its member id instead of fencing itself.
+    ``caller`` names the connection or session the request came by: a static member that joins again by it keeps its member
+    id instead of fencing itself. ``token`` and ``new_member_id``, which is used if one is needed, are the coordinator's.
     """
 
-    token: int
+    token: int = 0
     member_id: str
-    new_member_id: str
+    new_member_id: str = ""
     instance_id: str | None = None
     client_id: str = ""
     client_host: str = ""
@@ -81,9 +81,12 @@ class JoinGroup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncGroup:
-    """Ask for one's assignment; the leader brings everybody's. Answered when the leader has assigned."""
+    """Ask for one's assignment; the leader brings everybody's. Answered when the leader has assigned.
 
-    token: int
+    ``token`` is the coordinator's.
+    """
+
+    token: int = 0
     claim: MemberClaim
     assignments: tuple[tuple[str, bytes], ...] = ()
     protocol_type: str | None = None
@@ -272,6 +275,15 @@ class GroupView:
     protocol: str
     leader: str | None
     members: tuple[MemberView, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GroupListing:
+    """A line of the list of groups."""
+
+    group_id: str
+    state: GroupState
+    protocol_type: str
 
 
 GroupReply: TypeAlias = Done | Joined | Synced | Left | OffsetResults | Offsets | GroupView
