@@ -44,6 +44,11 @@ class OffsetRanges:
         """The number of ranges above the frontier."""
         return len(self._ends)
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, OffsetRanges) and (self._frontier, self._ends) == (other._frontier, other._ends)
+
+    __hash__ = None  # type: ignore[assignment]  # a set that changes is no key
+
     def open_below(self, end: int) -> int:
         """How many offsets below ``end`` are not finished; ``end`` is at or above everything finished."""
         return max(0, end - self._frontier) - self._above

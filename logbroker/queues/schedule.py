@@ -75,11 +75,13 @@ class Schedule:
         return len(self._known)
 
     def put(self, first: int, due: int, offset: int) -> None:
-        """The message with id index ``first`` waits at ``offset`` until ``due``."""
+        """The message with id index ``first`` waits at ``offset`` until ``due``, and nowhere else."""
+        self.take(first)
         self._known[first] = self.waiting.add(due, offset)
 
     def know(self, first: int, due: int, offset: int) -> None:
         """The message stands at ``offset`` but does not wait: it is leased or eligible."""
+        self.take(first)
         self._known[first] = due << IDENTITY_BITS | offset
 
     def find(self, first: int) -> tuple[int, int] | None:
@@ -100,9 +102,15 @@ class Schedule:
             self.waiting.discard(*found)
             del self._known[first]
 
-    def below(self, offset: int) -> list[int]:
-        """The id indexes of all messages below ``offset``: a walk over everything, for purges."""
-        return [first for first, packed in self._known.items() if packed & _IDENTITY < offset]
+    def at(self, offset: int) -> list[int]:
+        """The id index of the message at ``offset``, if any: a walk over everything, for what is known by nothing else."""
+        return [first for first, packed in self._known.items() if packed & _IDENTITY == offset]
+
+    def forget_below(self, offset: int) -> None:
+        """Forget all messages below ``offset``: a walk over everything."""
+        for first, packed in list(self._known.items()):
+            if packed & _IDENTITY < offset:
+                self.forget(first, packed & _IDENTITY)
 
     def clear(self) -> None:
         """Forget everything."""

@@ -47,12 +47,22 @@ def test_forgetting_the_old_place_leaves_the_new_one() -> None:
     assert list(schedule.waiting) == [(900, 4)]
 
 
-def test_messages_below_an_offset_are_found_for_a_purge() -> None:
+def test_a_purge_forgets_what_stands_below_an_offset() -> None:
     schedule = Schedule()
     for offset in range(5):
         schedule.put(offset * 2 + 1, 1000 - offset, offset)
     schedule.take(3)
-    assert schedule.below(3) == [1, 3, 5]
+    schedule.forget_below(3)
+    assert [schedule.find(first) for first in (1, 3, 5)] == [None] * 3
+    assert list(schedule.waiting) == [(996, 4), (997, 3)]
+    assert schedule.at(4) == [9]
+
+
+def test_a_message_waits_in_one_place_only() -> None:
+    schedule = Schedule()
+    schedule.put(7, 500, 3)
+    schedule.put(7, 900, 4)
+    assert list(schedule.waiting) == [(900, 4)]
 
 
 def finished(*spans: tuple[int, int]) -> OffsetRanges:
