@@ -169,6 +169,7 @@ def _print(invocation: Invocation, batches: Iterable[list[Record]], template: st
     line = _line(invocation, template)
     if invocation.output == "table" and template is None and invocation.headers:
         out.write("\t".join(_TITLES).encode() + b"\n")
+        out.flush()
     for batch in batches:
         out.write(b"".join(map(line, batch)))
         out.flush()

@@ -95,5 +95,5 @@ def columns(record: Mapping[str, Any]) -> list[str]:
 
 
 def _one_line(data: bytes) -> str:
-    text = data.decode(errors="backslashreplace")
-    return text.replace("\\", "\\\\").replace("\n", "\\n").replace("\t", "\\t").replace("\r", "\\r")
+    text = data.replace(b"\\", b"\\\\").decode(errors="backslashreplace")
+    return text.replace("\n", "\\n").replace("\t", "\\t").replace("\r", "\\r")

@@ -67,4 +67,4 @@ def test_a_format_fills_in_every_word() -> None:
 
 
 def test_a_column_stays_on_its_line() -> None:
-    assert columns(as_read(None, b"a\tb\nc\xff\\")) == ["1", "7", "2013-11-09T12:26:40.000Z", "-", r"a\tb\nc\\xff\\"]
+    assert columns(as_read(None, b"a\tb\nc\xff\\")) == ["1", "7", "2013-11-09T12:26:40.000Z", "-", r"a\tb\nc\xff\\"]
