@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tools.bench import kafka_clients as clients
+from tools.bench import kafka_java
 from tools.bench.measure import Figure, Goal, at_least, at_most, percentile
 from tools.bench.servers.kafka import kafka as apache_kafka
 from tools.bench.servers.logbroker import logbroker
@@ -22,6 +23,7 @@ ROUNDS, WARM_UP = 5, 2
 STARTS = 3
 MEGABYTES = {100: 20, 1000: 100}
 """How much one round sends, by the size of a record."""
+JAVA_ROUNDS, JAVA_RECORDS = 3, 500_000
 SINGLES = 500
 DIRTY_PARTITIONS = 100
 KINDS: Mapping[str, Mapping[str, str]] = {"os": {}, "flushed": {"flush.messages": "1"}}
@@ -57,7 +59,7 @@ def run(directory: Path) -> list[Figure]:
     with contextlib.ExitStack() as stack:
         doors = dict(_open_all(stack, directory))
         at_rest = {name: door.server.resident_bytes() / 1e6 for name, door in doors.items()}
-        figures += [*_bulk(doors), *_latencies(doors)]
+        figures += [*_bulk(doors), *_java(doors), *_latencies(doors)]
         loaded = {name: door.server.resident_bytes() / 1e6 for name, door in doors.items()}
     return [*figures, _row("memory at rest", at_rest, "MB", TENTH), _row("memory after the load", loaded, "MB", TENTH)]
 
@@ -105,27 +107,20 @@ def _starts(directory: Path) -> list[Figure]:
     return [_row("start to first record", best, "s", TENTH)]
 
 
-Best = dict[str, dict[str, tuple[float, float]]]
-"""Row to server to (MB/s, CPU seconds of the broker per GB) of the fastest round."""
-
-
 def _bulk(doors: Mapping[str, Door]) -> list[Figure]:
-    best: Best = defaultdict(dict)
+    """Throughput of the best round; the broker's CPU over all of them, since the system counts it in ticks of 10 ms."""
+    speeds: dict[str, dict[str, float]] = defaultdict(dict)
+    cpu: dict[str, dict[str, float]] = defaultdict(dict)
     for number in range(WARM_UP + ROUNDS):
         for row, name, megabytes, work in _bulk_work(doors):
             before = doors[name].server.cpu_seconds()
             speed = megabytes / work()
-            cpu = (doors[name].server.cpu_seconds() - before) / megabytes * 1000
             if number >= WARM_UP:
-                best[row][name] = max((speed, cpu), best[row].get(name, (0.0, 0.0)))
-    figures = [
-        _row(row, {name: speed for name, (speed, _) in found.items()}, "MB/s", THROUGHPUT) for row, found in best.items()
-    ]
-    figures += [
-        _row(f"broker CPU, {row}", {name: cpu for name, (_, cpu) in found.items()}, "s/GB", CPU)
-        for row, found in best.items()
-    ]
-    return figures
+                speeds[row][name] = max(speed, speeds[row].get(name, 0.0))
+                used = (doors[name].server.cpu_seconds() - before) / megabytes * 1000
+                cpu[row][name] = cpu[row].get(name, 0.0) + used / ROUNDS
+    figures = [_row(row, found, "MB/s", THROUGHPUT) for row, found in speeds.items()]
+    return figures + [_row(f"broker CPU, {row}", found, "s/GB", CPU) for row, found in cpu.items()]
 
 
 def _bulk_work(doors: Mapping[str, Door]) -> Iterator[tuple[str, str, float, Callable[[], float]]]:
@@ -151,6 +146,23 @@ def _sending(door: Door, topic: str, value: bytes, count: int, partitions: int =
 
 def _consuming(door: Door, topic: str, count: int) -> Callable[[], float]:
     return lambda: clients.consume(door.address, topic, count)
+
+
+def _java(doors: Mapping[str, Door]) -> list[Figure]:
+    """The Java perf tools. Tansu's groups do not let ConsumerPerformance begin in time, so it only produces."""
+    produced: dict[str, float] = {}
+    consumed: dict[str, float] = {}
+    for _ in range(JAVA_ROUNDS):
+        for name, door in doors.items():
+            speed = kafka_java.produce(door.address, "os-1000", 1000, JAVA_RECORDS)
+            produced[name] = max(speed, produced.get(name, 0.0))
+            if name != TANSU:
+                speed = kafka_java.consume(door.address, "os-1000", 1000, JAVA_RECORDS)
+                consumed[name] = max(speed, consumed.get(name, 0.0))
+    return [
+        _row("ProducerPerformance 1000 B, os", produced, "MB/s", THROUGHPUT),
+        _row("ConsumerPerformance 1000 B", consumed, "MB/s", THROUGHPUT),
+    ]
 
 
 def _latencies(doors: Mapping[str, Door]) -> list[Figure]:

@@ -37,11 +37,12 @@ def tool_command(main_class: str, *arguments: str, options: Sequence[str] = TOOL
     return [shutil.which("java") or "java", *options, "-cp", classpath(), main_class, *arguments]
 
 
-def run_tool(main_class: str, *arguments: str, stdin: str = "", timeout: float = 60) -> str:
+def run_tool(
+    main_class: str, *arguments: str, stdin: str = "", options: Sequence[str] = TOOL_OPTIONS, timeout: float = 60
+) -> str:
     """Run one of Kafka's tools and return what it printed. Raises RuntimeError, with its output, when it fails."""
-    done = subprocess.run(
-        tool_command(main_class, *arguments), input=stdin, capture_output=True, text=True, timeout=timeout, check=False
-    )
+    command = tool_command(main_class, *arguments, options=options)
+    done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=timeout, check=False)
     if done.returncode:
         raise RuntimeError(f"{main_class} {' '.join(arguments)} failed:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
     return done.stdout

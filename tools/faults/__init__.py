@@ -1,0 +1,1 @@
+"""Long runs of the crash harnesses, and the report of what they showed; ``python -m tools.faults``."""
