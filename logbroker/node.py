@@ -91,6 +91,8 @@ class Node:
             self.services = services_on(self._engine, self._clock, self._config, self._engine.cluster_id)
             self.services.lifecycle.report("recovery", True)
             await self._open_http(self.services)
+            if self._config.kafka != DOOR_OFF:
+                log.warning("the Kafka door is not built yet", extra={"kafka": self._config.kafka})
         except BaseException:
             await self._engine.stop()
             raise
