@@ -55,7 +55,7 @@ STATUS: Mapping[type[e.LogbrokerError], tuple[int, int | None]] = {
     e.UnknownProducer: (409, 59),
     e.WriterFenced: (409, None),
     e.AppendUnknown: (503, None),
-    e.TransactionsUnsupported: (501, 53),
+    e.TransactionsUnsupported: (400, 53),
     e.InvalidGroup: (400, 24),
     e.GroupNotFound: (404, 69),
     e.NonEmptyGroup: (409, 68),

@@ -74,16 +74,16 @@ class BrokerCollector(Collector):
         yield GaugeMetricFamily(f"{PREFIX}uptime_seconds", "Time since the start.", value=uptime)
 
     def _of_topics(self) -> Iterator[Metric]:
-        gauges = {
-            "topic_log_start_offset": ("Log start offsets, summed over partitions.", lambda one: one.log_start_offset),
-            "topic_high_watermark": ("High watermarks, summed over partitions.", lambda one: one.high_watermark),
-            "topic_segments": ("Segments.", lambda one: one.segments),
-            "topic_size_bytes": ("Bytes of log files.", lambda one: one.size_bytes),
+        docs = {
+            "log_start_offset": "Log start offsets, summed over partitions.",
+            "high_watermark": "High watermarks, summed over partitions.",
+            "segments": "Segments.",
+            "size_bytes": "Bytes of log files.",
         }
-        for name, (doc, read) in gauges.items():
-            family = GaugeMetricFamily(f"{PREFIX}{name}", doc, labels=["topic"])
+        for field, doc in docs.items():
+            family = GaugeMetricFamily(f"{PREFIX}topic_{field}", doc, labels=["topic"])
             for sample in self._topics:
-                value = read(sample)
+                value: int | None = getattr(sample, field)
                 if value is not None:
                     family.add_metric([sample.topic], value)
             yield family

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 from aiohttp import web
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from logbroker.broker.fetch import Fetched, Limits, Start
 from logbroker.broker.positions import EARLIEST, AtOffset, AtTime, Last, Position, resolve
@@ -56,14 +56,18 @@ _encoder = msgspec.json.Encoder()
 class FetchQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where to read from (one of offset, timestamp_ms, last; without any, from the start) and how much."""
 
-    offset: Annotated[Offset | None, Meta(description="Read from this offset.")] = None
-    timestamp_ms: Annotated[Timestamp | None, Meta(description="Read from the first record at or after this time.")] = None
-    last: Annotated[Annotated[int, Meta(ge=1, le=MAX_RECORDS)] | None, Meta(description="Read the last N records.")] = None
+    offset: Annotated[Offset | UnsetType, Meta(description="Read from this offset.")] = UNSET
+    timestamp_ms: Annotated[
+        Timestamp | UnsetType, Meta(description="Read from the first record at or after this time.")
+    ] = UNSET
+    last: Annotated[
+        Annotated[int, Meta(ge=1, le=MAX_RECORDS)] | UnsetType, Meta(description="Read the last N records.")
+    ] = UNSET
     max_records: MaxRecords = 500
     max_bytes: MaxBytes = 1 << 20
     min_bytes: MinBytes = 1
     wait_ms: WaitMs = 0
-    filter: Annotated[str | None, Meta(description="Not built yet: refused.")] = None
+    filter: Annotated[str | UnsetType, Meta(description="Not built yet: refused.")] = UNSET
     encoding: Encoding = "auto"
     fields: Annotated[Literal["all", "meta"], Meta(description="meta: sizes instead of headers, keys and values.")] = "all"
     isolation: IsolationLevel = "read_uncommitted"
@@ -105,7 +109,7 @@ class FetchIn(msgspec.Struct, forbid_unknown_fields=True):
     max_bytes: MaxBytes = 1 << 20
     min_bytes: MinBytes = 1
     wait_ms: WaitMs = 0
-    filter: str | None = None
+    filter: str | UnsetType = UNSET
     encoding: Encoding = "auto"
     isolation: IsolationLevel = "read_uncommitted"
 
@@ -151,22 +155,22 @@ async def fetch_one(services: Services, request: web.Request, query: RecordQuery
 
 
 def _position(query: FetchQuery) -> Position:
-    given = [name for name in ("offset", "timestamp_ms", "last") if getattr(query, name) is not None]
+    given = [name for name in ("offset", "timestamp_ms", "last") if getattr(query, name) is not UNSET]
     if len(given) > 1:
         raise InvalidRequest(f"both {given[0]} and {given[1]} given: a read starts at one place")
-    if query.offset is not None:
+    if query.offset is not UNSET:
         return AtOffset(query.offset)
-    if query.timestamp_ms is not None:
+    if query.timestamp_ms is not UNSET:
         return AtTime(query.timestamp_ms)
-    return Last(query.last) if query.last is not None else EARLIEST
+    return Last(query.last) if query.last is not UNSET else EARLIEST
 
 
 def _limits(query: FetchQuery | FetchIn) -> Limits:
     return Limits(query.max_records, query.max_bytes, query.min_bytes, query.wait_ms, Isolation[query.isolation.upper()])
 
 
-def _refuse_filter(given: str | None) -> None:
-    if given is not None:
+def _refuse_filter(given: str | UnsetType) -> None:
+    if given is not UNSET:
         raise InvalidRequest("filters are not built yet: leave the parameter filter out")
 
 

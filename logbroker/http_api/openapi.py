@@ -122,19 +122,11 @@ def _query_parameters(route: Route, schemas: _Schemas) -> list[dict[str, Any]]:
     described = []
     for name, schema in schemas.properties(route.query).items():
         schema = dict(schema)
-        if schema.get("default", ...) is None:
-            del schema["default"]
         parameter: dict[str, Any] = {"name": name, "in": "query", "required": False}
         if "description" in schema:
             parameter["description"] = schema.pop("description")
-        described.append({**parameter, "schema": _without_null(schema)})
+        described.append({**parameter, "schema": schema})
     return described
-
-
-def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
-    """A query has no null: what is left out is not there."""
-    choices = [choice for choice in schema.get("anyOf", []) if choice != {"type": "null"}]
-    return {**choices[0], **{key: schema[key] for key in schema if key != "anyOf"}} if len(choices) == 1 else schema
 
 
 def _header_parameters(route: Route) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any, TypeVar
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from logbroker.errors import InvalidRequest
 
@@ -22,13 +22,13 @@ class PageQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which page of a list."""
 
     page_size: Annotated[int, Meta(ge=1, le=1000, description="The most items of the answer.")] = 100
-    page_token: Annotated[str | None, Meta(description="next_page_token of the page before.")] = None
+    page_token: Annotated[str | UnsetType, Meta(description="next_page_token of the page before.")] = UNSET
 
 
 def page_of(items: Sequence[T], key: Callable[[T], Any], query: PageQuery) -> tuple[Sequence[T], str | None]:
     """The page of ``items``, which ascend by ``key``, and the token of the next page. Raises InvalidRequest."""
     begin = 0
-    if query.page_token is not None and items:
+    if query.page_token is not UNSET and items:
         after = _decode(query.page_token, type(key(items[0])))
         begin = bisect_right(items, after, key=key)
     page = items[begin : begin + query.page_size]

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 from aiohttp import web
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from logbroker.broker.positions import LATEST, AtTime, resolve
 from logbroker.broker.services import Services
@@ -41,11 +41,11 @@ class PartitionsOut(msgspec.Struct):
 class OffsetQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which offset: one of the two."""
 
-    timestamp_ms: Annotated[Timestamp | None, Meta(description="The first record at or after this time.")] = None
+    timestamp_ms: Annotated[Timestamp | UnsetType, Meta(description="The first record at or after this time.")] = UNSET
     at: Annotated[
-        Literal["earliest", "latest", "max_timestamp"] | None,
+        Literal["earliest", "latest", "max_timestamp"] | UnsetType,
         Meta(description="The log start, the end, or the record with the largest timestamp."),
-    ] = None
+    ] = UNSET
 
 
 class OffsetOut(msgspec.Struct):
@@ -113,9 +113,9 @@ async def get_partition(services: Services, request: web.Request, query: NoQuery
 async def get_offset(services: Services, request: web.Request, query: OffsetQuery) -> web.Response:
     """Find an offset by time or by place."""
     where = _where(services, request)
-    if (query.timestamp_ms is None) == (query.at is None):
+    if (query.timestamp_ms is UNSET) == (query.at is UNSET):
         raise InvalidRequest("give one of timestamp_ms and at")
-    if query.timestamp_ms is not None:
+    if query.timestamp_ms is not UNSET:
         found = await services.engine.offset_at(where, query.timestamp_ms)
     elif query.at == "max_timestamp":
         found = await services.engine.max_timestamp(where)

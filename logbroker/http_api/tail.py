@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import msgspec
 from aiohttp import web
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from logbroker.broker.positions import format_vector, parse_position, parse_vector, resolve
 from logbroker.broker.services import Services
@@ -32,23 +32,26 @@ class TailQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename=
     """Where to start following, and what."""
 
     from_: Annotated[str, Meta(description="earliest, latest, ts:MILLISECONDS or an offset.")] = "latest"
-    partitions: Annotated[str | None, Meta(description="Partition numbers, comma-separated; all of them otherwise.")] = None
-    filter: Annotated[str | None, Meta(description="Not built yet: refused.")] = None
+    partitions: Annotated[
+        str | UnsetType, Meta(description="Partition numbers, comma-separated; all of them otherwise.")
+    ] = UNSET
+    filter: Annotated[str | UnsetType, Meta(description="Not built yet: refused.")] = UNSET
     max_rate: Annotated[
-        Annotated[int, Meta(ge=1, le=1_000_000)] | None,
+        Annotated[int, Meta(ge=1, le=1_000_000)] | UnsetType,
         Meta(description="At most this many records a second; what is left out is told as a gap."),
-    ] = None
+    ] = UNSET
     encoding: Encoding = "auto"
 
 
 async def tail(services: Services, request: web.Request, query: TailQuery) -> web.StreamResponse:
     """Follow a topic."""
     info = services.topics.get(request.match_info["topic"])
-    if query.filter is not None:
+    if query.filter is not UNSET:
         raise InvalidRequest("filters are not built yet: leave the parameter filter out")
     positions = await _positions(services, request, info, query)
     media = accepts(request, EVENT_STREAM, NDJSON)
-    following = Tail(services.engine, services.waiting, services.clock, info.name, positions, query.max_rate)
+    max_rate = None if query.max_rate is UNSET else query.max_rate
+    following = Tail(services.engine, services.waiting, services.clock, info.name, positions, max_rate)
     headers = {"Content-Type": media, "X-Request-Id": request[REQUEST_ID], "Cache-Control": "no-store"}
     answer = web.StreamResponse(headers=headers)
     await answer.prepare(request)
@@ -118,8 +121,8 @@ async def _positions(services: Services, request: web.Request, info: TopicInfo, 
     return positions
 
 
-def _partitions(info: TopicInfo, given: str | None) -> list[int]:
-    if given is None:
+def _partitions(info: TopicInfo, given: str | UnsetType) -> list[int]:
+    if given is UNSET:
         return list(range(info.partitions))
     numbers = given.split(",")
     if not all(number.isascii() and number.isdigit() and len(number) <= 10 for number in numbers):

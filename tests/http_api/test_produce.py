@@ -152,7 +152,7 @@ async def test_producer_ids_are_never_given_twice_and_transactions_are_refused(d
     ids = [(await door("POST", "/v1/producers", {})).json["producer_id"] for _ in range(3)]
     assert len(set(ids)) == 3
     refused = await door("POST", "/v1/producers", {"transactional_id": "t"})
-    assert refused.failure == (501, "TRANSACTIONAL_ID_AUTHORIZATION_FAILED")
+    assert refused.failure == (400, "TRANSACTIONAL_ID_AUTHORIZATION_FAILED")
 
 
 async def test_an_empty_batch_writes_nothing(door: Door) -> None:
