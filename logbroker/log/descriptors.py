@@ -40,7 +40,7 @@ class Descriptors:
 class OpenFile:
     """A file that is opened on use and closed when others are used more."""
 
-    __slots__ = ("_descriptors", "_file", "_files", "_mapping", "path")
+    __slots__ = ("_descriptors", "_file", "_files", "_mapping", "path", "view")
 
     def __init__(self, files: Files, path: str, descriptors: Descriptors) -> None:
         self.path = path
@@ -48,6 +48,8 @@ class OpenFile:
         self._descriptors = descriptors
         self._file: File | None = None
         self._mapping: Mapping | None = None
+        self.view: memoryview | None = None
+        """What is mapped now; holding it keeps it valid."""
 
     def create(self) -> File:
         """Create the file, empty. Raises StorageError."""
@@ -71,18 +73,24 @@ class OpenFile:
         if mapping is None:
             self._descriptors.took(self, 1)
         self._mapping = new
+        self.view = new.view
         return new
+
+    @property
+    def is_mapped(self) -> bool:
+        """Whether there is a map."""
+        return self._mapping is not None
 
     def unmap(self) -> None:
         """Drop the map, so that the file may be cut."""
         if self._mapping is not None:
-            self._mapping = None
+            self._mapping = self.view = None
             self._descriptors.took(self, -1)
 
     def let_go(self) -> None:
         """Close, unless somebody still holds the file or the map."""
         self._descriptors.gave_back(self)
-        self._file = self._mapping = None
+        self._file = self._mapping = self.view = None
 
     def _took(self, file: File) -> File:
         self._file = file

@@ -1,0 +1,108 @@
+"""What may enter a partition, and the form in which it is stored.
+
+What lives here: the checks of a produced batch that need no history, and the bytes to write for it. What may not: I/O, sequences
+of producers (``producers``). Pure.
+Invariant: the bytes of a batch are neither copied nor changed; what the broker sets stands in a short prefix of its own, unless
+the topic wants another compression than the producer's.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from logbroker.config import INT64_MAX, TopicConfig
+from logbroker.errors import CorruptMessage, InvalidTimestamp, MessageTooLarge
+from logbroker.log.files import Buffer
+from logbroker.log.state import COVERED
+from logbroker.model import NO_TIMESTAMP, ProducerStamp, Record
+from logbroker.records.batch import HEADER_SIZE, BatchHeader, Compression, check_batch, parse_header, stamped_prefix
+from logbroker.records.codec import decode, encode
+
+LEADER_EPOCH = 0
+"""What a broker that is alone stamps; ``verify`` finds a changed epoch because it is always the same."""
+
+_BEHIND_STAMP = 16
+"""Where the part of a header begins that a broker leaves as it is: magic and CRC."""
+
+
+class Admitted(NamedTuple):
+    """A batch that may be written at ``base_offset``."""
+
+    header: BatchHeader
+    """As produced: its base offset means nothing."""
+    base_offset: int
+    max_timestamp_ms: int
+    covered: bytes
+    """The first bytes as stored, over which ``SegmentState.header_crc`` runs."""
+    parts: Sequence[Buffer]
+
+
+def admit(batches: Buffer, config: TopicConfig, now_ms: int, next_offset: int) -> list[Admitted]:
+    """Check whole batches and stamp them from ``next_offset`` on.
+
+    Raises CorruptMessage, MessageTooLarge, InvalidTimestamp.
+    """
+    if not len(batches):
+        raise CorruptMessage("there is no record batch to append")
+    view = memoryview(batches)
+    append_time = now_ms if config.message_timestamp_type == "LogAppendTime" else None
+    admitted = []
+    position = 0
+    while position < len(view):
+        header = parse_header(view, position)
+        end = position + header.size
+        if header.size > config.max_message_bytes:
+            raise MessageTooLarge(
+                f"a batch of {header.size} bytes is larger than max_message_bytes = {config.max_message_bytes}",
+                max_message_bytes=config.max_message_bytes,
+            )
+        check_batch(view, position, header)
+        if append_time is None:
+            _check_timestamps(header, config, now_ms)
+        if config.compression_type == "producer":
+            batch = _stamp(view[position:end], header, next_offset, append_time)
+        else:
+            batch = _recompressed(view, position, header, config, next_offset, append_time)
+        admitted.append(batch)
+        next_offset += header.last_offset_delta + 1
+        position = end
+    return admitted
+
+
+def _stamp(batch: memoryview, header: BatchHeader, base_offset: int, append_time: int | None) -> Admitted:
+    prefix = stamped_prefix(header, base_offset, LEADER_EPOCH, append_time, batch[HEADER_SIZE:])
+    covered = (prefix + batch[_BEHIND_STAMP:COVERED])[:COVERED] if append_time is None else prefix[:COVERED]
+    max_timestamp = header.max_timestamp if append_time is None else append_time
+    return Admitted(header, base_offset, max_timestamp, covered, (prefix, batch[len(prefix) :]))
+
+
+def _check_timestamps(header: BatchHeader, config: TopicConfig, now_ms: int) -> None:
+    """By the header: the first and the largest timestamp; a record in between may lie further back than the first."""
+    latest = now_ms + config.message_timestamp_after_max_ms
+    if header.max_timestamp > latest:
+        raise InvalidTimestamp(
+            f"timestamp {header.max_timestamp} is more than message_timestamp_after_max_ms = "
+            f"{config.message_timestamp_after_max_ms} after the broker's clock ({now_ms})"
+        )
+    earliest = now_ms - config.message_timestamp_before_max_ms
+    if config.message_timestamp_before_max_ms != INT64_MAX and NO_TIMESTAMP < header.base_timestamp < earliest:
+        raise InvalidTimestamp(
+            f"timestamp {header.base_timestamp} is more than message_timestamp_before_max_ms = "
+            f"{config.message_timestamp_before_max_ms} before the broker's clock ({now_ms})"
+        )
+
+
+def _recompressed(
+    view: memoryview, position: int, header: BatchHeader, config: TopicConfig, base_offset: int, append_time: int | None
+) -> Admitted:
+    """The batch in the compression the topic asks for."""
+    name = "none" if config.compression_type == "uncompressed" else config.compression_type
+    wanted = Compression.from_name(name)
+    if header.compression == wanted:
+        return _stamp(view[position : position + header.size], header, base_offset, append_time)
+    records = [
+        Record(value=one.value, key=one.key, headers=one.headers, timestamp_ms=one.timestamp_ms)
+        for one in decode(view, position)
+    ]
+    stamp = ProducerStamp(header.producer_id, header.producer_epoch, header.base_sequence)
+    encoded = memoryview(encode(records, now_ms=header.max_timestamp, compression=wanted, producer=stamp))
+    return _stamp(encoded, parse_header(encoded), base_offset, append_time)

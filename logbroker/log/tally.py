@@ -1,0 +1,92 @@
+"""Counting a segment's batches as they come, and adding the index entries they call for.
+
+What lives here: the growing form of ``SegmentState``, the same for live appends, for recovery and for an index that is built
+again, so all three agree byte for byte with what Kafka would have written. What may not: the log file itself.
+"""
+
+from logbroker.config import INT32_MAX
+from logbroker.log.index import OFFSET_ENTRY, TIME_ENTRY, SparseIndex
+from logbroker.log.state import SegmentState
+from logbroker.model import NO_TIMESTAMP
+from logbroker.records.batch import LOG_OVERHEAD, BatchHeader
+
+
+class Tally:
+    """What is known of a segment that grows. ``size`` and ``next_offset`` are where the next batch goes."""
+
+    def __init__(self, state: SegmentState, index: SparseIndex, times: SparseIndex) -> None:
+        self.base_offset = state.base_offset
+        self.next_offset = state.next_offset
+        self.size = state.size
+        self.records = state.records
+        self.max_timestamp_ms = state.max_timestamp_ms
+        self.max_timestamp_offset = state.max_timestamp_offset
+        self.since_index = state.since_index
+        self.header_crc = state.header_crc
+        self._index = index
+        self._times = times
+        index.resume(state.index_entries, state.index_crc)
+        times.resume(state.time_entries, state.time_crc)
+
+    def state(self) -> SegmentState:
+        """The state as it is now."""
+        return SegmentState(
+            self.base_offset,
+            self.next_offset,
+            self.size,
+            self.records,
+            self.max_timestamp_ms,
+            self.max_timestamp_offset,
+            self.since_index,
+            self._index.entries,
+            self._times.entries,
+            self.header_crc,
+            self._index.crc,
+            self._times.crc,
+        )
+
+    def takes(self, size: int, next_offset: int) -> bool:
+        """Whether batches of ``size`` bytes up to ``next_offset`` can be told apart by 32-bit index entries."""
+        return self.size + size <= INT32_MAX and next_offset - 1 - self.base_offset <= INT32_MAX
+
+    def reserve(self, size: int, batches: int, interval: int) -> None:
+        """Make room for the index entries that ``batches`` of ``size`` bytes together may need.
+
+        The indexes must be ready (``Segment.ready``). Raises DiskFull, StorageError, and then nothing has changed.
+        """
+        if self.needs_entries(size, interval):
+            self._index.reserve(batches)
+            self._times.reserve(batches)
+
+    def needs_entries(self, size: int, interval: int) -> bool:
+        """Whether appending ``size`` bytes may add an index entry."""
+        return self.since_index + size > interval
+
+    def add(self, header: BatchHeader, base_offset: int, max_timestamp_ms: int, header_crc: int, interval: int) -> None:
+        """Count a batch that now stands at ``size``; ``header_crc`` is the chain with this batch added."""
+        last_offset = base_offset + header.last_offset_delta
+        if max_timestamp_ms > self.max_timestamp_ms:
+            self.max_timestamp_ms = max_timestamp_ms
+            self.max_timestamp_offset = last_offset
+        if self.since_index > interval:
+            self._index.append(OFFSET_ENTRY.pack(last_offset - self.base_offset, self.size))
+            self.add_time()
+            self.since_index = 0
+        size = header.batch_length + LOG_OVERHEAD
+        self.since_index += size
+        self.size += size
+        self.records += header.record_count
+        self.next_offset = last_offset + 1
+        self.header_crc = header_crc
+
+    def add_time(self) -> None:
+        """Add the largest timestamp to the time index if it has grown since the last entry there."""
+        if self.max_timestamp_ms > self._last_time():
+            self._times.append(TIME_ENTRY.pack(self.max_timestamp_ms, self.max_timestamp_offset - self.base_offset))
+
+    def _last_time(self) -> int:
+        times = self._times
+        if not times.entries:
+            return NO_TIMESTAMP
+        timestamp: int = TIME_ENTRY.unpack_from(times.view(), (times.entries - 1) * TIME_ENTRY.size)[0]
+        return timestamp
