@@ -176,7 +176,7 @@ def test_many_short_lines_are_cut_into_requests_the_broker_takes(logbroker: Comm
 )
 def test_reading_starts_and_stops_at_any_position(logbroker: CommandLine, positions: list[str], offsets: list[int]) -> None:
     if logbroker("topic", "describe", "positions").code:
-        logbroker("topic", "create", "positions")
+        logbroker("topic", "create", "positions", "-c", "retention.ms=-1")
         lines = [json.dumps({"value": str(at), "timestamp_ms": 1_700_000_000_000 + at * 1000}) for at in range(5)]
         assert logbroker("produce", "positions", "--input", "jsonl", stdin="\n".join(lines).encode()).code == 0
     read = logbroker("consume", "positions", "--format", r"%o\n", *positions)
