@@ -106,6 +106,10 @@ class Checkpoint:
             self._sync(file)
             self._durable = slot
 
+    def let_go(self) -> None:
+        """Close the file."""
+        self._file.let_go()
+
     def _create(self) -> File:
         file = self._file.create()
         self._exists = True

@@ -35,23 +35,23 @@ class Dirty:
     """Files written since they were last part of a ticket, in the order of their first write."""
 
     def __init__(self) -> None:
-        self._files: dict[OpenFile, bool] = {}
+        self._files: dict[str, tuple[OpenFile, bool]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._files)
 
     def add(self, file: OpenFile, *, done: bool = False) -> None:
         """``file`` was written; if ``done``, for the last time, so it need not stay open."""
-        self._files[file] = done
+        self._files[file.path] = file, done
 
-    def discard(self, file: OpenFile) -> None:
-        """``file`` is gone."""
-        self._files.pop(file, None)
+    def discard(self, path: str) -> None:
+        """The file is gone."""
+        self._files.pop(path, None)
 
     def take(self) -> tuple[File, ...]:
         """Hand over what is dirty. Raises StorageError, and then it still is."""
-        files = tuple([file.get() for file in self._files])
-        for file, done in self._files.items():
+        files = tuple([file.get() for file, _ in self._files.values()])
+        for file, done in self._files.values():
             if done:
                 file.let_go()
         self._files.clear()

@@ -25,9 +25,13 @@ class Reader:
         self._cursors: dict[int, tuple[Segment, int]] = {}
         self._boundary = (-1, 0, 0)
 
-    def boundary(self, offset: int, segment: Segment, position: int) -> None:
-        """Reads will often go up to ``offset``, which stands at ``position`` of ``segment``."""
-        self._boundary = (offset, segment.base_offset, position)
+    def boundary(self, offset: int, segment_base: int, position: int) -> None:
+        """Reads will often go up to ``offset``, which stands at ``position`` of the segment at ``segment_base``."""
+        self._boundary = (offset, segment_base, position)
+
+    def forget(self) -> None:
+        """Segments are gone."""
+        self._cursors.clear()
 
     def read(self, offset: int, max_bytes: int, upto: int) -> Buffer | ColdRead:
         """See ``PartitionLog.read``."""
@@ -50,8 +54,12 @@ class Reader:
         self._cursors[offset] = (segment, position)
 
     def _plan(self, offset: int, max_bytes: int, upto: int) -> ReadPlan:
-        segment, start = self._cursors.pop(offset, (None, None))
-        if segment is None or offset >= segment.next_offset:
+        segment: Segment
+        start: int | None
+        cursor = self._cursors.get(offset)
+        if cursor is not None and offset < cursor[0].next_offset:
+            segment, start = cursor
+        else:
             segment, start = self._segments.holding(offset), None
         floor = segment.floor(offset) if start is None else None
         limit, ends_at_upto = segment.size, True

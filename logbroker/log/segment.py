@@ -192,6 +192,10 @@ class Segment:
         self.next_offset = self._growing.next_offset
         return walk
 
+    def takes(self, size: int, next_offset: int) -> bool:
+        """Whether ``size`` more bytes up to ``next_offset`` fit the 32 bits of index entries."""
+        return self._growing.takes(size, next_offset)
+
     def is_full(self, index_bytes: int) -> bool:
         """Whether an index has reached the size at which Kafka rolls."""
         return (

@@ -41,9 +41,14 @@ class Segments:
         return (self._by_base[base] for base in self._by_base.irange(minimum=first))
 
     def at(self, number: int) -> Segment:
-        """The ``number``-th segment, counted from the first."""
+        """The ``number``-th segment; negative numbers count from the end, as in a list."""
         segment: Segment = self._by_base.peekitem(number)[1]
         return segment
+
+    def cool_down(self) -> None:
+        """The active segment is about to be sealed; only the newest sealed one is taken to be in memory."""
+        if len(self) > 1:
+            self.at(-2).cool_down()
 
     def add(self, segment: Segment) -> None:
         """``segment`` is the active one now, and the one before it sealed."""

@@ -20,8 +20,11 @@ class Snapshots:
         self._place = place
         self._offsets = sorted(offsets)
 
-    def store(self, offset: int, snapshot: bytes, segment_base: int) -> None:
-        """Write ``snapshot``, valid at ``offset``, and remove those no longer needed. Raises StorageError."""
+    def store(self, offset: int, snapshot: bytes, segment_base: int) -> list[str]:
+        """Write ``snapshot``, valid at ``offset``, and remove those no longer needed, whose paths are returned.
+
+        ``segment_base`` is where the active segment begins. Raises StorageError.
+        """
         self.remove(offset)
         file = self._place.files.create(self._path(offset))
         try:
@@ -29,9 +32,10 @@ class Snapshots:
         finally:
             file.close()
         self._offsets = sorted({*self._offsets, offset})
-        for old in self._offsets[:-_KEPT]:
-            if old != segment_base:
-                self.remove(old)
+        surplus = [old for old in self._offsets[:-_KEPT] if old != segment_base]
+        for old in surplus:
+            self.remove(old)
+        return [self._path(old) for old in surplus]
 
     def remove(self, offset: int) -> None:
         """Remove one, if it is there."""

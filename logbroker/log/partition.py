@@ -1,0 +1,369 @@
+"""One partition: the log that everything above is told about.
+
+What lives here: the order in which the parts act on an append, a read, a flush, a roll, a trim. What may not: the parts
+themselves, waiting, threads, other partitions. All calls on one thread, except ``FlushTicket.sync`` and ``ColdRead.run``.
+
+Invariants:
+
+- an append is written whole or not at all; it is durable when a ticket made afterwards has been synced and handed back;
+- the recovery point moves only over what was flushed, and past a sealed segment before anything behind it is acknowledged;
+- the log start offset is durable before a file goes, and only segments in front of the recovery point's are deleted;
+- after a flush that failed nothing is written any more: what is on disk is unknown, and a retry could lie.
+"""
+
+from collections.abc import Iterator
+
+from logbroker.config import MIB, SECOND_MS, TopicConfig
+from logbroker.errors import FlushFailed, StorageError
+from logbroker.log.admission import Admitted, admit
+from logbroker.log.checkpoint import Checkpointed
+from logbroker.log.descriptors import Descriptors
+from logbroker.log.files import Buffer, Files, make_dirs
+from logbroker.log.flushing import Dirty, FlushTicket
+from logbroker.log.names import LOG, PRODUCERS, file_name
+from logbroker.log.place import Place
+from logbroker.log.producers import ProducerState, encode_producers
+from logbroker.log.reader import Reader
+from logbroker.log.reading import ColdRead
+from logbroker.log.recovery import Recovered, RecoveryReport, recover
+from logbroker.log.retention import expired
+from logbroker.log.segment import Segment
+from logbroker.log.segments import Segments
+from logbroker.log.state import SegmentState, fresh_state
+from logbroker.log.times import Times
+from logbroker.model import Appended, Now, OffsetAndTimestamp, SegmentInfo, TopicPartition
+
+__all__ = ["ColdRead", "FlushTicket", "PartitionLog"]
+
+_CHECKPOINT_BYTES = 64 * MIB
+_CHECKPOINT_MS = SECOND_MS
+
+
+class PartitionLog:
+    """The log of one partition."""
+
+    def __init__(self, place: Place, where: TopicPartition, config: TopicConfig, recovered: Recovered, now: Now) -> None:
+        self.where = where
+        self.config = config
+        self.recovery: RecoveryReport = recovered.report
+        self.log_start_offset = recovered.log_start_offset
+        self._place = place
+        self._segments = Segments(recovered.segments)
+        self._producers = recovered.producers
+        self._snapshots = recovered.snapshots
+        self._checkpoint = recovered.checkpoint
+        self._active_since_ms = recovered.active_since_ms
+        self._reader = Reader(self._segments)
+        self._times = Times(self._segments)
+        self._dirty = Dirty()
+        self._failure: StorageError | None = None
+        self._changed = not recovered.report.clean
+        self._stored_at_ms = self._appended_at_ms = now.mono_ms
+        active = self._segments.active
+        point = active.state()
+        self._stored = Checkpointed(point, self.log_start_offset, self._active_since_ms, bool(len(self._producers)))
+        self.flushed_offset = active.next_offset
+        """One past the last record that no crash takes back."""
+
+    @classmethod
+    def open(
+        cls, files: Files, path: str, where: TopicPartition, config: TopicConfig, now: Now, descriptors: Descriptors
+    ) -> "PartitionLog":
+        """The log in directory ``path``, made if there is none, recovered if it was not closed.
+
+        Raises PartitionDamaged, StorageError.
+        """
+        make_dirs(files, path)
+        place = Place(files, path, descriptors, config.index_interval_bytes)
+        return cls(place, where, config, recover(place, now), now)
+
+    # -- where it stands ---------------------------------------------------------------------------------------------
+
+    @property
+    def end_offset(self) -> int:
+        """The offset the next record gets."""
+        return self._segments.active.next_offset
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all log files."""
+        return self._segments.size_bytes + self._segments.active.size
+
+    @property
+    def flush_is_due(self) -> bool:
+        """Whether so much was written since the last flush that even a topic that never waits for one should have it."""
+        if self._segments.active.base_offset != self._stored.recovery_point.base_offset:
+            return bool(self._dirty)
+        return self._segments.active.size - self._stored.recovery_point.size >= _CHECKPOINT_BYTES
+
+    def segments(self) -> list[SegmentInfo]:
+        """All segments, ascending. Raises PartitionDamaged, StorageError."""
+        return [segment.info() for segment in self._segments]
+
+    def producers(self) -> list[ProducerState]:
+        """The idempotent producers that are remembered."""
+        return list(self._producers)
+
+    def configure(self, config: TopicConfig) -> None:
+        """Go by changed settings from now on."""
+        self.config = config
+        self._place.index_interval_bytes = config.index_interval_bytes
+
+    # -- appending ---------------------------------------------------------------------------------------------------
+
+    def append(self, batches: Buffer, now: Now) -> Appended:
+        """Check, stamp and write one or more whole batches; all or none, not yet durable.
+
+        ``batches`` is not kept. Raises CorruptMessage, MessageTooLarge, InvalidTimestamp, OutOfOrderSequence,
+        DuplicateSequence, InvalidProducerEpoch, DiskFull, StorageError.
+        """
+        self._check_usable()
+        base_offset = self._segments.active.next_offset
+        admitted = admit(batches, self.config, now.wall_ms, base_offset)
+        stamps_time = self.config.message_timestamp_type == "LogAppendTime"
+        append_time_ms = now.wall_ms if stamps_time else -1
+        original = self._producers.check([one.header for one in admitted])
+        if original is not None:
+            next_offset = original.last_offset + 1
+            return Appended(
+                original.base_offset, next_offset, original.append_time_ms, self.log_start_offset, duplicate=True
+            )
+        size = sum([one.header.size for one in admitted])
+        next_offset = admitted[-1].base_offset + admitted[-1].header.last_offset_delta + 1
+        if self._must_roll(size, next_offset, now):
+            self.roll(now)
+        self._write(admitted, size, append_time_ms, now)
+        return Appended(base_offset, next_offset, append_time_ms, self.log_start_offset)
+
+    def _write(self, admitted: list[Admitted], size: int, append_time_ms: int, now: Now) -> None:
+        active = self._segments.active
+        active.append(admitted, size)
+        self._dirty.add(active.log)
+        for one in admitted:
+            if one.header.producer_id >= 0:
+                self._producers.record(one.header, one.base_offset, append_time_ms, now.wall_ms)
+        if self._active_since_ms < 0:
+            self._active_since_ms = now.wall_ms
+        self._appended_at_ms = now.mono_ms
+        self._changed = True
+
+    def _must_roll(self, size: int, next_offset: int, now: Now) -> bool:
+        active, config = self._segments.active, self.config
+        return active.size > 0 and (
+            active.size + size > config.segment_bytes
+            or now.wall_ms - self._active_since_ms >= config.segment_ms
+            or active.is_full(config.segment_index_bytes)
+            or not active.takes(size, next_offset)
+        )
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    def read(self, offset: int, max_bytes: int, upto: int) -> Buffer | ColdRead:
+        """Whole batches from the one that holds ``offset``, none at or past ``upto``, at least one if there is any.
+
+        ``upto`` is a batch boundary, as the high watermark is. The caller has checked that ``offset`` is not below the log
+        start. A ``ColdRead`` means that the disk would have to be waited for: let it run in a thread. Raises
+        PartitionDamaged, StorageError.
+        """
+        return self._reader.read(offset, max_bytes, upto)
+
+    def offset_at(self, timestamp_ms: int, upto: int) -> OffsetAndTimestamp | None:
+        """The first record below ``upto`` with a timestamp at or after ``timestamp_ms``, in whatever order they come.
+
+        Raises PartitionDamaged, StorageError.
+        """
+        return self._times.first_at(timestamp_ms, self.log_start_offset, upto)
+
+    def max_timestamp(self, upto: int) -> OffsetAndTimestamp | None:
+        """The record below ``upto`` with the largest timestamp, the first of equals. Raises as ``offset_at``."""
+        return self._times.largest(self.log_start_offset, upto)
+
+    # -- flushing ----------------------------------------------------------------------------------------------------
+
+    def begin_flush(self) -> FlushTicket | None:
+        """What must be flushed now, or None. ``sync`` the ticket in any thread, then hand it to ``finish_flush``.
+
+        One ticket at a time. Raises StorageError.
+        """
+        self._check_usable()
+        if not self._dirty:
+            return None
+        state = self._segments.active.state()
+        due = self._is_checkpoint_due(state)
+        producers = encode_producers(self._producers, state.next_offset) if due and len(self._producers) else None
+        return FlushTicket(self._dirty.take(), state, due, producers)
+
+    def finish_flush(self, ticket: FlushTicket) -> None:
+        """``ticket`` has been synced. Raises FlushFailed when the checkpoint that is due then cannot be flushed."""
+        state = ticket.state
+        self.flushed_offset = state.next_offset
+        self._reader.boundary(state.next_offset, state.base_offset, state.size)
+        if not ticket.checkpoint_due:
+            return
+        try:
+            self._store_recovery_point(state, ticket.producers)
+        except FlushFailed as failure:
+            self._failure = failure
+            raise
+        except StorageError:
+            return  # the old recovery point stands; the next recovery will read more
+        self._delete_obsolete()
+
+    def _is_checkpoint_due(self, state: SegmentState) -> bool:
+        stored = self._stored.recovery_point
+        return (
+            state.base_offset != stored.base_offset
+            or state.size - stored.size >= _CHECKPOINT_BYTES
+            or self._appended_at_ms - self._stored_at_ms >= _CHECKPOINT_MS
+        )
+
+    def _store_recovery_point(self, state: SegmentState, producers: bytes | None, *, durable: bool = False) -> None:
+        if producers is not None:
+            self._store_snapshot(state.next_offset, producers, state.base_offset)
+        values = Checkpointed(state, self.log_start_offset, self._active_since_ms, producers is not None)
+        # Past a sealed segment it must be durable: what is behind that is about to be acknowledged, and a recovery that
+        # started in front of it could take a damaged end of it for one that was never flushed.
+        rolled = state.base_offset != self._stored.recovery_point.base_offset
+        self._checkpoint.store(values, durable=durable or rolled)
+        self._stored = values
+        self._stored_at_ms = self._appended_at_ms
+
+    def _store_snapshot(self, offset: int, snapshot: bytes, segment_base: int) -> None:
+        for path in self._snapshots.store(offset, snapshot, segment_base):
+            self._dirty.discard(path)
+
+    # -- rolling and deleting ----------------------------------------------------------------------------------------
+
+    def roll(self, now: Now) -> None:
+        """Seal the active segment and begin another; an empty one stays. Raises DiskFull, StorageError.
+
+        Nothing is flushed but the name of the new file, without which what goes into it could vanish.
+        """
+        self._check_usable()
+        active = self._segments.active
+        if not active.size:
+            return
+        self._changed = True
+        state = active.finish_indexes()
+        active.write_digest(state)
+        self._producers.expire(now.wall_ms)
+        if len(self._producers):
+            self._store_snapshot(state.next_offset, encode_producers(self._producers, state.next_offset), state.next_offset)
+        following = self._begin_segment(state.next_offset)
+        active.seal(state)
+        for file in active.files():
+            self._dirty.add(file, done=file is not active.log)
+        if len(self._producers):
+            self._dirty.add(self._place.numbered(state.next_offset, PRODUCERS), done=True)
+        self._segments.cool_down()
+        self._segments.add(following)
+        self._active_since_ms = -1
+
+    def _begin_segment(self, base_offset: int) -> Segment:
+        path = self._place.at(file_name(base_offset, LOG))
+        if self._place.files.exists(path):
+            self._place.files.unlink(path)  # empty, of an attempt that failed
+        self._place.files.create(path).close()
+        try:
+            self._place.sync()
+        except StorageError as error:
+            self._failure = FlushFailed(f"the directory of {self.where} could not be flushed: {error}", **error.fields)
+            raise self._failure from error
+        segment = Segment(self._place, base_offset, 0, base_offset)
+        segment.grow_from(fresh_state(base_offset))
+        return segment
+
+    def roll_if_due(self, now: Now) -> None:
+        """Roll if the active segment has reached its age. Raises as ``roll``."""
+        if self._segments.active.size and now.wall_ms - self._active_since_ms >= self.config.segment_ms:
+            self.roll(now)
+
+    def trim(self, before_offset: int, now: Now) -> int:
+        """Move the log start offset up to ``before_offset`` (at most to the end) and return it; durable on return.
+
+        Segments wholly in front of it go, now or once the recovery point has passed them. Raises DiskFull, StorageError.
+        """
+        self._check_usable()
+        target = min(before_offset, self.end_offset)
+        if target <= self.log_start_offset:
+            return self.log_start_offset
+        if target == self.end_offset:
+            self.roll(now)
+        self._move_start(target)
+        return target
+
+    def retain(self, now: Now, floor: int) -> list[SegmentInfo]:
+        """Drop the oldest segments as the topic's retention says, none that reaches past ``floor``; returns them.
+
+        Raises PartitionDamaged, StorageError.
+        """
+        self._check_usable()
+        self._producers.expire(now.wall_ms)
+        live = list(self._live())
+        size = sum([segment.size for segment in live])
+        gone = expired((segment.info() for segment in live), size, self.config, now.wall_ms, floor)
+        if gone:
+            if gone[-1].active:
+                self.roll(now)
+            self._move_start(gone[-1].next_offset)
+        return gone
+
+    def _live(self) -> Iterator[Segment]:
+        return self._segments.starting_at_or_after(self.log_start_offset)
+
+    def _move_start(self, offset: int) -> None:
+        values = self._stored._replace(log_start_offset=offset, active_since_ms=self._active_since_ms)
+        try:
+            self._checkpoint.store(values, durable=True)
+        except FlushFailed as failure:
+            self._failure = failure
+            raise
+        self._stored = values
+        self._changed = True
+        self.log_start_offset = offset
+        self._delete_obsolete()
+
+    def _delete_obsolete(self) -> None:
+        """Delete segments below the log start that recovery no longer starts in."""
+        recovery_base = self._stored.recovery_point.base_offset
+        first = self._segments.first
+        while first.next_offset <= self.log_start_offset and first.base_offset < recovery_base:
+            for file in first.files():
+                self._dirty.discard(file.path)
+            self._segments.remove(first)
+            self._reader.forget()
+            first.delete()
+            first = self._segments.first
+
+    # -- end ---------------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Flush everything and leave the files so that the next start reads none of the log. No ticket is under way.
+
+        Raises StorageError, FlushFailed.
+        """
+        if self._changed and self._failure is None:
+            state = self._segments.active.finish_indexes() if self._segments.active.size else self._segments.active.state()
+            for file in self._dirty.take():
+                file.fdatasync()
+            producers = encode_producers(self._producers, state.next_offset) if len(self._producers) else None
+            self._store_recovery_point(state, producers, durable=True)
+            self.flushed_offset = state.next_offset
+            self._delete_obsolete()
+            self._changed = False
+        self._let_go()
+
+    def delete(self) -> None:
+        """Let everything go without flushing: the topic is gone, and whoever owns the directory removes it now."""
+        self._let_go()
+
+    def _let_go(self) -> None:
+        for segment in self._segments:
+            segment.let_go()
+        self._checkpoint.let_go()
+        if self._failure is None:
+            self._failure = StorageError(f"the log of {self.where} is closed")
+
+    def _check_usable(self) -> None:
+        if self._failure is not None:
+            raise self._failure
