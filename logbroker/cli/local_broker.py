@@ -25,8 +25,9 @@ def local_broker(data_dir: Path | None = None) -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="logbroker-") as temporary:
         command = [sys.executable, "-m", "logbroker", "serve", "--data-dir", str(data_dir or temporary)]
         command += ["--http", "127.0.0.1:0", "--kafka", "off"]
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("LOGBROKER_")}
-        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("LOGBROKER_")}
+        environ["LOGBROKER_LOG_LEVEL"] = "warning"
+        process = subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True)
         try:
             yield _http_url(process)
         finally:
@@ -36,6 +37,8 @@ def local_broker(data_dir: Path | None = None) -> Iterator[str]:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
 
 
 def _http_url(process: subprocess.Popen[str]) -> str:
