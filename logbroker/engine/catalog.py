@@ -135,6 +135,8 @@ def decode_catalog(data: bytes) -> Catalog:
         raise DataDirectoryError(
             f"the data directory has format {head.format}, this logbroker knows up to {FORMAT}: use a newer logbroker"
         )
+    if head.format != FORMAT:
+        raise _damaged(f"there is no format {head.format}")
     body = rest.removesuffix(b"\n")
     if crc32c.crc32c(body) != head.crc32c or len(rest) != len(body) + 1:
         raise _damaged("its checksum does not match")

@@ -77,7 +77,7 @@ class EmbeddedEngine:
         await self._flusher.drain()
         self._flusher.close()
         for partition in self._partitions.values():
-            partition.abandon(Recovering("the broker has stopped"))
+            partition.end(Recovering("the broker has stopped"))
             if not self.failed.done():
                 partition.log.close()
         self._partitions.clear()
@@ -85,7 +85,7 @@ class EmbeddedEngine:
 
     def _flush_failed(self, failure: FlushFailed) -> None:
         for partition in self._partitions.values():
-            partition.fail(failure)
+            partition.end(failure)
         if not self.failed.done():
             self.failed.set_result(failure)
 
@@ -166,7 +166,7 @@ class EmbeddedEngine:
             self._damaged.pop(where, None)
             partition = self._partitions.pop(where, None)
             if partition is not None:
-                partition.abandon(UnknownTopicOrPartition(f"topic {info.name!r} was deleted", topic=info.name))
+                partition.end(UnknownTopicOrPartition(f"topic {info.name!r} was deleted", topic=info.name))
                 partition.log.delete()
 
     async def _publish(self, name: str, change: Callable[[Catalog], Catalog]) -> TopicInfo:

@@ -69,31 +69,34 @@ class Flusher:
         loop = asyncio.get_running_loop()
         for log in self._requested - self._under_way:
             self._requested.discard(log)
-            ticket = log.begin_flush()
-            if ticket is not None and not self._failed:
+            ticket = None if self._failed else log.begin_flush()
+            if ticket is not None:
                 self._under_way.add(log)
                 self._pool.submit(self._flush, loop, log, ticket)
         self._settle()
 
     def _flush(self, loop: asyncio.AbstractEventLoop, log: Flushable, ticket: Ticket) -> None:
         """In a thread."""
-        failure: FlushFailed | None = None
         try:
             ticket.sync()
-        except Exception as error:
-            failure = FlushFailed(f"a flush to disk failed: {error}")
-            failure.__cause__ = error
-        loop.call_soon_threadsafe(self._done, log, ticket, failure)
+        except Exception as error:  # whatever it is: unless the sync returned, nothing is known to be on disk
+            loop.call_soon_threadsafe(self._done, log, ticket, error)
+        else:
+            loop.call_soon_threadsafe(self._done, log, ticket, None)
 
-    def _done(self, log: Flushable, ticket: Ticket, failure: FlushFailed | None) -> None:
+    def _done(self, log: Flushable, ticket: Ticket, error: Exception | None) -> None:
         self._under_way.discard(log)
-        if failure is None and not self._failed:
-            log.finish_flush(ticket)
-            if log in self._requested:
-                self._start()
-        elif failure is not None and not self._failed:
-            self._failed = True
-            self._on_failure(failure)
+        if not self._failed:
+            try:
+                if error is not None:
+                    raise FlushFailed(f"a flush to disk failed: {error}") from error
+                log.finish_flush(ticket)
+            except FlushFailed as failure:
+                self._failed = True
+                self._on_failure(failure)
+            else:
+                if log in self._requested:
+                    self._start()
         self._settle()
 
     def _settle(self) -> None:

@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from logbroker.config import INT64_MAX, TopicConfig
 from logbroker.engine.flusher import Flusher, Ticket
-from logbroker.errors import FlushFailed, LogbrokerError
+from logbroker.errors import LogbrokerError
 from logbroker.log.partition import FlushTicket, PartitionLog
 from logbroker.model import Appended, Bounds, Now
 
@@ -32,7 +32,7 @@ class Partition:
         self._waiting: deque[tuple[int, Done]] = deque()  # ascending, since appends are
         self._watchers: dict[asyncio.Future[None], int] = {}
         self._flush_timer: asyncio.TimerHandle | None = None
-        self._failure: FlushFailed | None = None
+        self._over: LogbrokerError | None = None
         self._config = config
 
     # -- positions ---------------------------------------------------------------------------------------------------
@@ -56,16 +56,16 @@ class Partition:
 
     def append(self, batches: bytes | bytearray | memoryview, now: Now) -> Appended:
         """Write whole batches and see that they get flushed as the topic's durability says."""
-        if self._failure is not None:
-            raise self._failure
+        if self._over is not None:
+            raise self._over
         appended = self.log.append(batches, now)
         self._after_append()
         return appended
 
     def when_flushed(self, next_offset: int, done: Done) -> None:
         """Call ``done`` once ``next_offset`` is acknowledged, in the order of the offsets; at once if it is."""
-        if self._failure is not None:
-            done(self._failure)
+        if self._over is not None:
+            done(self._over)
         elif next_offset <= self.high_watermark:
             done(None)
         else:
@@ -75,7 +75,7 @@ class Partition:
         if self.acknowledges_flushed_only:
             self._flusher.request(self)
             return
-        if self.log.end_offset - self.log.flushed_offset >= self._config.flush_messages:
+        if self.log.flush_is_due or self.log.end_offset - self.log.flushed_offset >= self._config.flush_messages:
             self._flusher.request(self)
         elif self._config.durability == "interval" and self._flush_timer is None:
             loop = asyncio.get_running_loop()
@@ -87,12 +87,13 @@ class Partition:
         self._flusher.request(self)
 
     def begin_flush(self) -> Ticket | None:
-        return self.log.begin_flush()
+        return None if self._over is not None else self.log.begin_flush()
 
     def finish_flush(self, ticket: Ticket) -> None:
         assert isinstance(ticket, FlushTicket)
-        self.log.finish_flush(ticket)
-        self._advanced()
+        if self._over is None:
+            self.log.finish_flush(ticket)
+            self._advanced()
 
     def _advanced(self) -> None:
         """Move the high watermark and answer everyone it has reached."""
@@ -129,13 +130,11 @@ class Partition:
         if self.acknowledges_flushed_only:
             self._flusher.request(self)
 
-    def fail(self, failure: FlushFailed) -> None:
-        """The disk is in doubt: nothing is acknowledged any more."""
-        self._failure = failure
-        self.abandon(failure)
-
-    def abandon(self, why: LogbrokerError) -> None:
-        """Tell everyone who waits that it will not come, because the topic is gone or the broker stops."""
+    def end(self, why: LogbrokerError) -> None:
+        """Accept and acknowledge nothing from now on, and tell everyone who waits why: the topic is gone, the broker
+        stops, or what is on disk is in doubt.
+        """
+        self._over = why
         if self._flush_timer is not None:
             self._flush_timer.cancel()
         waiting, self._waiting = self._waiting, deque()

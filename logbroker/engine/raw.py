@@ -8,6 +8,7 @@ from logbroker.clock import Clock
 from logbroker.engine.api import BatchesRead, Buffer, Isolation
 from logbroker.engine.partition import Done, Partition
 from logbroker.errors import OffsetOutOfRange, WriterFenced
+from logbroker.log.reading import ColdRead
 from logbroker.model import Appended, SegmentInfo, TopicPartition
 
 Lookup: TypeAlias = Callable[[TopicPartition], Partition]
@@ -49,12 +50,8 @@ class EmbeddedBatches:
         max_bytes: int,
         isolation: Isolation = Isolation.READ_UNCOMMITTED,
     ) -> BatchesRead | None:
-        partition = self._partition(where)
-        check_range(partition, where, offset)
-        chunk = partition.log.read(offset, max_bytes, partition.high_watermark)
-        if chunk is None:
-            return None
-        return BatchesRead([chunk] if len(chunk) else [], partition.bounds(), [])
+        found = self._find(where, offset, max_bytes)
+        return None if isinstance(found, ColdRead) else self._read(where, found)
 
     async def read_cold(
         self,
@@ -63,12 +60,16 @@ class EmbeddedBatches:
         max_bytes: int,
         isolation: Isolation = Isolation.READ_UNCOMMITTED,
     ) -> BatchesRead:
-        read = self.read(where, offset, max_bytes, isolation)
-        if read is not None:
-            return read
+        found = self._find(where, offset, max_bytes)
+        return self._read(where, await asyncio.to_thread(found.run) if isinstance(found, ColdRead) else found)
+
+    def _find(self, where: TopicPartition, offset: int, max_bytes: int) -> Buffer | ColdRead:
         partition = self._partition(where)
-        chunk = await asyncio.to_thread(partition.log.read_cold, offset, max_bytes, partition.high_watermark)
-        return BatchesRead([chunk] if len(chunk) else [], partition.bounds(), [])
+        check_range(partition, where, offset)
+        return partition.log.read(offset, max_bytes, partition.high_watermark)
+
+    def _read(self, where: TopicPartition, chunk: Buffer) -> BatchesRead:
+        return BatchesRead([chunk] if len(chunk) else [], self._partition(where).bounds(), [])
 
 
 class EmbeddedStorage:

@@ -98,6 +98,8 @@ class FakeEngine:
     ) -> TopicInfo:
         if name in self._topics:
             raise TopicAlreadyExists(f"topic {name!r} exists", topic=name)
+        if partitions < 1:
+            raise InvalidPartitions(f"a topic needs at least 1 partition, not {partitions}")
         settings = checked(TopicConfig, overrides)
         config = configured(self._defaults, settings)
         self._topics[name] = TopicInfo(name, uuid4(), 0, settings, config, self._clock.now().wall_ms, owner)

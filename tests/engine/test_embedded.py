@@ -85,7 +85,7 @@ def read(files: MemoryFiles, path: str) -> bytes:
 
 def write(files: MemoryFiles, path: str, data: bytes) -> None:
     files.unlink(path)
-    files.open(path, create=True).append([data])
+    files.create(path).append([data])
 
 
 async def test_one_flush_covers_all_producers_of_a_turn(clock: ManualClock) -> None:
