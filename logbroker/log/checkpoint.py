@@ -2,9 +2,10 @@
 
 What lives here: the file ``checkpoint`` and its two slots. What may not: when to store it (``partition`` decides).
 
-A slot (big endian; slot 0 at byte 0, slot 1 at byte 512, each in a sector of its own): magic ``LBCP`` 4, version u16, flags
-u16 (bit 0: there were producer windows at the recovery point), sequence u64, log start offset i64, wall time of the first
-append to the active segment i64 (-1: none), recovery point (a segment's state, see ``state``) 72, CRC-32C of all before u32.
+A slot (big endian; slot 0 at byte 0, slot 1 at byte 512, each in a sector of its own): magic ``LBCP`` 4, version u16,
+flags u16 (bit 0: there were producer windows at the recovery point), sequence u64, log start offset i64, wall time of
+the first append to the active segment i64 (-1: none), recovery point (a segment's state, see ``state``) 72, CRC-32C
+of all before u32.
 
 Invariants: the valid slot with the higher sequence counts. A slot is overwritten only while the other one is known to be on
 disk, so a crash in the middle of a store leaves the earlier checkpoint. A recovery point that is older than it could be
@@ -93,7 +94,7 @@ class Checkpoint:
         return found
 
     def store(self, values: Checkpointed, *, durable: bool) -> None:
-        """Store ``values``; on disk on return if ``durable``. Raises StorageError; FlushFailed when the disk is in doubt."""
+        """Store ``values``, on disk on return if ``durable``. Raises StorageError, and FlushFailed if the disk is in doubt."""
         file = self._create() if not self._exists else self._file.get()
         if self._durable is None:
             self._sync(file)

@@ -1,16 +1,17 @@
 """The two sparse indexes of a segment, byte for byte as Kafka writes them (big endian, no header, no checksum).
 
-``.index``, 8 bytes an entry: offset relative to the segment's base u32, position in the log u32. An entry names the *last*
-offset of the batch that starts at the position. One is added for a batch when more than ``index_interval_bytes`` lie between
-it and the batch of the entry before.
-``.timeindex``, 12 bytes an entry: timestamp i64, relative offset u32. It says that no batch up to that offset has a larger
-timestamp; the offset is the last of the first batch that has it. One is added together with an entry of ``.index`` when
-the largest timestamp has grown since, and once more when the segment is sealed or closed.
+``.index``, 8 bytes an entry: offset relative to the segment's base u32, position in the log u32. An entry names the
+*last* offset of the batch that starts at the position. One is added for a batch when more than
+``index_interval_bytes`` lie between it and the batch of the entry before. ``.timeindex``, 12 bytes an entry:
+timestamp i64, relative offset u32. It says that no batch up to that offset has a larger timestamp; the offset is the
+last of the first batch that has it. One is added together with an entry of ``.index`` when the largest timestamp has
+grown since, and once more when the segment is sealed or closed.
 
 What lives here: an array of entries in a mapped file, and look-up in it. What may not: what an entry points at.
-Invariants: the file appears with its first entry, is extended by allocation (a full disk is then an error and no signal) and
-cut to its entries only while it is not mapped. Nothing here is trusted that its CRC does not cover (``SegmentState``): an index
-that fails the check is built again from the log, so no content, length or absence of an index file changes what is read.
+Invariants: the file appears with its first entry, is extended by allocation (a full disk is then an error and no
+signal) and cut to its entries only while it is not mapped. Nothing here is trusted that its CRC does not cover
+(``SegmentState``): an index that fails the check is built again from the log, so no content, length or absence of an
+index file changes what is read.
 """
 
 import struct

@@ -2,12 +2,12 @@
 
 What lives here: everything that happens before the first append or read of a partition. What may not: anything after.
 
-After a clean stop the recovery point stands at the end of the last log: no byte of a log is read. Otherwise every batch past
-the recovery point is read and checked, and indexes, digests and producer windows are brought up to date on the way. Where
-that stops short, ``torn`` tells a tail that was never flushed, which is cut off and kept as ``.torn``, from damage, which
-raises PartitionDamaged and changes nothing: being alone, there is nobody to fetch the missing part from, so cutting is for a
-person to decide. What was read past the recovery point is written again before it is flushed, because after a failed flush
-the page cache may hold, unmarked, what never reached the disk.
+After a clean stop the recovery point stands at the end of the last log: no byte of a log is read. Otherwise every
+batch past the recovery point is read and checked, and indexes, digests and producer windows are brought up to date on
+the way. Where that stops short, ``torn`` tells a tail that was never flushed, which is cut off and kept as ``.torn``,
+from damage, which raises PartitionDamaged and changes nothing: being alone, there is nobody to fetch the missing part
+from, so cutting is for a person to decide. What was read past the recovery point is written again before it is
+flushed, because after a failed flush the page cache may hold, unmarked, what never reached the disk.
 """
 
 from typing import NamedTuple
@@ -300,7 +300,7 @@ class _Recovery:
         )
 
     def _start_again(self, log_start_offset: int) -> Segment:
-        """Everything below the log start was lost before it could be deleted: go on from there, so no offset comes twice."""
+        """Everything below the log start was lost before it could be deleted: go on from there; no offset comes twice."""
         for segment in self._segments:
             segment.delete()
         self._place.files.create(self._place.at(file_name(log_start_offset, LOG))).close()

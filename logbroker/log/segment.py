@@ -1,10 +1,10 @@
 """One segment: a log file, its two indexes and, once sealed, its digest.
 
-What lives here: where its batches are, its indexes kept right, its map, sealing. What may not: other segments, producers, when
-to roll or flush.
-Invariants: ``tally`` is there only while the segment is active. What a sealed segment knows of itself comes from its digest,
-or, where that is missing or does not fit the log, from reading the log once; its indexes are compared with it each time they
-are mapped, and built again from the log where they differ. ``size`` and ``next_offset`` end at a batch boundary.
+What lives here: where its batches are, its indexes kept right, its map, sealing. What may not: other segments,
+producers, when to roll or flush. Invariants: ``tally`` is there only while the segment is active. What a sealed
+segment knows of itself comes from its digest, or, where that is missing or does not fit the log, from reading the log
+once; its indexes are compared with it each time they are mapped, and built again from the log where they differ.
+``size`` and ``next_offset`` end at a batch boundary.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,9 +1,9 @@
 """Snapshots of producer windows on disk: ``NNN.producers``, named after the offset they are valid at.
 
-What lives here: which to write, keep, load and remove. What may not: what is in them (``producers``).
-Invariants: one that is not whole counts as missing; then an older one is taken and the log replayed from there. Two are kept
-beside the one written when the active segment began, which was flushed with it, so a power cut costs one segment of
-reading at most.
+What lives here: which to write, keep, load and remove. What may not: what is in them (``producers``). Invariants: one
+that is not whole counts as missing; then an older one is taken and the log replayed from there. Two are kept beside
+the one written when the active segment began, which was flushed with it, so a power cut costs one segment of reading
+at most.
 """
 
 from logbroker.log.names import PRODUCERS, file_name

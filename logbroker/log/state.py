@@ -1,14 +1,15 @@
 """What is known of a segment's files up to a position, and its bytes.
 
-What lives here: ``SegmentState`` and its 72-byte form, which stands in two places: in the ``digest`` written beside a segment
-when it is sealed, and in the ``checkpoint`` as the recovery point of the active one. What may not: I/O.
+What lives here: ``SegmentState`` and its 72-byte form, which stands in two places: in the ``digest`` written beside a
+segment when it is sealed, and in the ``checkpoint`` as the recovery point of the active one. What may not: I/O.
 
 Digest file (big endian): magic ``LBDG`` 4, version u16, zero u16, state 72, CRC-32C of all before u32.
 
-``header_crc`` runs over the first 21 bytes of every batch: base offset, length, leader epoch, magic and the batch's own CRC.
-Kafka's CRC covers a batch from its attributes on and leaves 17 of those bytes open; with this chain over them, and over the
-CRCs, every changed byte of a sealed segment is found, and the chain costs the same for a batch of any size.
-``index_crc`` and ``time_crc`` run over the index entries, so an index is known to be whole before it is believed.
+``header_crc`` runs over the first 21 bytes of every batch: base offset, length, leader epoch, magic and the batch's
+own CRC. Kafka's CRC covers a batch from its attributes on and leaves 17 of those bytes open; with this chain over
+them, and over the CRCs, every changed byte of a sealed segment is found, and the chain costs the same for a batch of
+any size. ``index_crc`` and ``time_crc`` run over the index entries, so an index is known to be whole before it is
+believed.
 """
 
 import struct

@@ -1,7 +1,8 @@
 """Counting a segment's batches as they come, and adding the index entries they call for.
 
-What lives here: the growing form of ``SegmentState``, the same for live appends, for recovery and for an index that is built
-again, so all three agree byte for byte with what Kafka would have written. What may not: the log file itself.
+What lives here: the growing form of ``SegmentState``, the same for live appends, for recovery and for an index that
+is built again, so all three agree byte for byte with what Kafka would have written. What may not: the log file
+itself.
 """
 
 from logbroker.config import INT32_MAX

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from itertools import accumulate, islice
 
 from logbroker.errors import CorruptMessage
-from logbroker.log.index import first_reaching, last_at_or_before
+from logbroker.log.index import first_reaching
 from logbroker.log.segment import Segment
 from logbroker.log.segments import Segments
 from logbroker.log.walk import Span, spans
@@ -42,7 +42,7 @@ class Times:
         return None
 
     def largest(self, low: int, upto: int) -> OffsetAndTimestamp | None:
-        """The record in ``[low, upto)`` with the largest timestamp, the first of equals; None where none has a timestamp."""
+        """The record in ``[low, upto)`` with the largest timestamp, the first of equals; None if none has a timestamp."""
         best: OffsetAndTimestamp | None = None
         for segment in self._segments.starting_at_or_after(low):
             if segment.base_offset >= upto:

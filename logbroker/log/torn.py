@@ -1,16 +1,16 @@
 """The line between a torn tail and damage.
 
-Pure: looks at bytes, changes nothing. The rule, which the README states because it decides what is cut off: past the recovery
-point, a stretch without a valid batch
+Pure: looks at bytes, changes nothing. The rule, which the README states because it decides what is cut off: past the
+recovery point, a stretch without a valid batch
 
 - that ends the file was never flushed: it is a torn tail;
 - that holds a 512-byte sector which was never written (all zeros) was never flushed either, since a crash may leave any
   subset of the sectors written since the last flush: it is a torn tail, even if a valid batch follows;
 - in all other cases, when a valid batch follows, was changed after it was written: that is damage.
 
-A sector counts as never written from the start of the stretch on if its front holds an earlier batch, because sectors are
-written as they stood at some boundary of appends. A stretch that starts so close to the end of its sector that zeros there say
-nothing (the first bytes of a base offset are zeros) is not judged by that sector.
+A sector counts as never written from the start of the stretch on if its front holds an earlier batch, because sectors
+are written as they stood at some boundary of appends. A stretch that starts so close to the end of its sector that
+zeros there say nothing (the first bytes of a base offset are zeros) is not judged by that sector.
 """
 
 import re
