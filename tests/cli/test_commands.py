@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from logbroker.cli import http_client
 from tests.cli.conftest import CommandLine
 
 JSONL = (
@@ -41,6 +42,14 @@ def test_topic_ls_in_json_has_the_fields_of_the_http_api(logbroker: CommandLine)
         {"name": "json-orders", "kind": "log", "partitions": 1, "records": 0, "bytes": 0}
     ]
     assert logbroker("topic", "ls", "json-", "-o", "jsonl").rows[0]["name"] == "json-orders"
+
+
+def test_a_list_is_read_over_all_of_its_pages(logbroker: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_client, "_PAGE_SIZE", 2)
+    names = [f"paged-{number}" for number in range(5)]
+    for name in names:
+        logbroker("topic", "create", name)
+    assert [row["name"] for row in logbroker("topic", "ls", "paged-", "-o", "jsonl").rows] == names
 
 
 def test_topic_describe_shows_the_topic_and_its_partitions(logbroker: CommandLine) -> None:

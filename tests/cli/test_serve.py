@@ -137,30 +137,35 @@ def test_settings_come_from_flag_environment_and_file(tmp_path: Path, monkeypatc
 
 
 _FAILING = """
-import os, pathlib, sys
+import os, pathlib, sys, time
 from logbroker.cli.main import run
 
-flag, real = pathlib.Path(sys.argv.pop(1)), os.fdatasync
+flag, real, failing = pathlib.Path(sys.argv.pop(1)), os.fdatasync, []
 
 def fdatasync(descriptor):
-    if flag.exists():
-        raise OSError(5, "Input/output error")
-    return real(descriptor)
+    if not flag.exists():
+        return real(descriptor)
+    failing.append(descriptor)
+    if len(failing) == 1:
+        time.sleep(60)
+    raise OSError(5, "Input/output error")
 
 os.fdatasync = fdatasync
 sys.exit(run(sys.argv[1:]))
 """
+"""Once ``flag`` is there, the first flush hangs, as one to a dying disk may, and every other fails."""
 
 
 def test_a_failed_flush_ends_the_process_within_a_second_and_acknowledges_nothing(tmp_path: Path) -> None:
     flag = tmp_path / "fail"
     program = ("-c", _FAILING, str(flag))
     with serving(tmp_path / "data", "--kafka", "off", program=program) as broker, HttpClient(broker.url) as client:
-        client.request("PUT", path("topics", "t"), body={"partitions": 1})
+        client.request("PUT", path("topics", "t"), body={"partitions": 2})
         flag.touch()
         began = time.monotonic()
+        records = [{"value": "lost", "partition": partition} for partition in (0, 1)]
         with pytest.raises(LogbrokerError):
-            client.request("POST", path("topics", "t", "records"), body={"records": [{"value": "lost"}]})
+            client.request("POST", path("topics", "t", "records"), body={"records": records})
         assert broker.process.wait(_DEADLINE_S) == 1
         assert time.monotonic() - began < 1.0
         assert broker.process.stderr is not None
