@@ -77,8 +77,40 @@ class Committed:
     offsets: Mapping[Partition, int] = field(default_factory=dict)
 
 
-Action: TypeAlias = Send | Poll | Assign | Subscribe | Commit | Committed
-_ACTIONS = {kind.__name__: kind for kind in (Send, Poll, Assign, Subscribe, Commit, Committed)}
+@dataclass(frozen=True, slots=True)
+class Enqueue:
+    """Messages sent to a queue."""
+
+    values: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Receive:
+    """Messages leased to the process for at least ``lease_ms``."""
+
+    lease_ms: int
+    values: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """A lease given back: ``ack``, ``nack``, ``reject`` or ``release``."""
+
+    how: str
+    values: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """What a queue held when nobody worked on it any more: ready, in flight, delayed or retrying; and dead."""
+
+    pending: tuple[int, ...] = ()
+    dead: tuple[int, ...] = ()
+
+
+Action: TypeAlias = Send | Poll | Assign | Subscribe | Commit | Committed | Enqueue | Receive | Settle | Inventory
+_KINDS = (Send, Poll, Assign, Subscribe, Commit, Committed, Enqueue, Receive, Settle, Inventory)
+_ACTIONS = {kind.__name__: kind for kind in _KINDS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +154,9 @@ def _as_json(action: Action) -> dict[str, Any]:
 
 def _from_json(line: Mapping[str, Any]) -> Action:
     fields = dict(line["fields"])
-    if "values" in fields:
-        fields["values"] = tuple(fields["values"])
+    for name in ("values", "pending", "dead"):
+        if name in fields:
+            fields[name] = tuple(fields[name])
     if "records" in fields:
         fields["records"] = {where: tuple((at, value) for at, value in seen) for where, seen in fields["records"].items()}
     return _ACTIONS[line["action"]](**fields)
