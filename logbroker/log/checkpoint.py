@@ -94,7 +94,7 @@ class Checkpoint:
         return found
 
     def store(self, values: Checkpointed, *, durable: bool) -> None:
-        """Store ``values``, on disk on return if ``durable``. Raises StorageError, and FlushFailed if the disk is in doubt."""
+        """Store ``values``, on disk on return if ``durable``. Raises StorageError, FlushFailed."""
         file = self._create() if not self._exists else self._file.get()
         if self._durable is None:
             self._sync(file)
