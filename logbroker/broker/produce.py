@@ -148,7 +148,7 @@ class Produce:
     # -- writing ------------------------------------------------------------------------------------------------------
 
     async def _write(self, group: _Group, limit: int | None, producer: ProducerStamp, outcomes: list[Outcome]) -> None:
-        """Append a group in as few batches as ``limit`` allows; what follows a failed one fails alike, keeping the order."""
+        """Append a group in as few batches as ``limit`` allows; what follows a failed one fails alike, in order."""
         failure: LogbrokerError | None = None
         for begin, end in _batches(group.sizes, limit):
             part = group.part(begin, end)

@@ -14,7 +14,9 @@ from logbroker.broker.services import Services, services_on
 from logbroker.clock import ManualClock
 from logbroker.config import BrokerConfig, TopicConfig
 from logbroker.engine.api import Engine
+from logbroker.engine.embedded import EmbeddedEngine
 from logbroker.http_api.server import HttpServer
+from logbroker.log.files.memory import MemoryFiles
 from tests.engine.fake import FakeEngine
 
 CONFIG = BrokerConfig(max_request_bytes=256 * 1024, max_partitions=50, drain_ms=2_000)
@@ -102,9 +104,6 @@ async def engine(request: pytest.FixtureRequest, clock: ManualClock) -> AsyncIte
     if request.param == "fake":
         yield FakeEngine(clock)
         return
-    from logbroker.engine.embedded import EmbeddedEngine
-    from logbroker.log.files.memory import MemoryFiles
-
     embedded = EmbeddedEngine(MemoryFiles(), CONFIG, TopicConfig(), clock)
     await embedded.start()
     yield embedded

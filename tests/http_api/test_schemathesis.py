@@ -22,6 +22,7 @@ from logbroker.clock import SystemClock
 from logbroker.config import TopicConfig
 from logbroker.engine.embedded import EmbeddedEngine
 from logbroker.http_api.openapi import openapi_document
+from logbroker.http_api.requests import NDJSON, RECORD_BATCH
 from logbroker.http_api.routes import ROUTES
 from logbroker.http_api.server import HttpServer
 from logbroker.log.files.memory import MemoryFiles
@@ -38,7 +39,6 @@ CHECKS = [
 
 NAMED_BY_US = {"put_topic", "delete_topic"}
 """Operations that make or remove topics: they get one of their own, or the others would find what should not be there."""
-NDJSON = "application/x-ndjson"
 
 
 @schemathesis.serializer(NDJSON)  # type: ignore[untyped-decorator]  # schemathesis is not typed for us
@@ -91,6 +91,12 @@ def url() -> Iterator[str]:
     loop.call_soon_threadsafe(stop.set)
     thread.join(10)
     loop.close()
+
+
+@schemathesis.serializer(RECORD_BATCH)  # type: ignore[untyped-decorator]  # schemathesis is not typed for us
+def as_bytes(context: Any, value: Any) -> bytes:
+    """Bytes that are hardly a record batch."""
+    return value if isinstance(value, bytes) else json.dumps(value).encode()
 
 
 @schema.parametrize()  # type: ignore[untyped-decorator]  # schemathesis is not typed for us
