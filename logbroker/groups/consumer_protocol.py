@@ -26,7 +26,8 @@ _INT16 = struct.Struct(">h")
 _INT32 = struct.Struct(">i")
 
 SUBSCRIPTION_VERSION = 3
-ASSIGNMENT_VERSION = 3
+ASSIGNMENT_VERSION = 0
+"""All versions have the same fields, and every client reads this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ def decode_subscription(data: bytes) -> Subscription:
 
 
 def encode_assignment(assignment: Assignment) -> bytes:
-    """The assignment in version 3, which has the fields of version 0."""
+    """The assignment in version 0."""
     parts = [_INT16.pack(ASSIGNMENT_VERSION), *_partitions(assignment.partitions), _bytes(assignment.user_data)]
     return b"".join(parts)
 
