@@ -7,6 +7,7 @@ An answer that never came leaves the outcome UNKNOWN; FAIL is noted only where n
 import http.client
 import json
 import time
+from contextlib import closing
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,10 @@ class Client:
 
     def __init__(self, port: int) -> None:
         self._connection = http.client.HTTPConnection(HOST, port, timeout=_TIMEOUT)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
 
     def connect(self) -> bool:
         """Whether there is a connection now."""
@@ -51,7 +56,8 @@ class Client:
 def create_topic(port: int) -> None:
     """The topic of the loop, with segments small enough to roll."""
     body = {"partitions": PARTITIONS, "config": {"segment_bytes": 64 * 1024, "retention_ms": -1}}
-    status, answer = Client(port).call("PUT", f"/v1/topics/{TOPIC}", body)
+    with closing(Client(port)) as client:
+        status, answer = client.call("PUT", f"/v1/topics/{TOPIC}", body)
     assert status == 201, answer
 
 
@@ -122,12 +128,11 @@ def _poll(client: Client, recorder: Recorder, partition: int, offset: int) -> in
 
 def read_everything(port: int, path: Path) -> None:
     """Poll every partition from its beginning to its end."""
-    client, recorder = Client(port), Recorder(path, "final-reader")
-    recorder.begin(Assign())
-    recorder.end(Outcome.OK, Assign())
-    for partition in range(PARTITIONS):
-        _, facts = client.call("GET", f"/v1/topics/{TOPIC}/partitions/{partition}")
-        offset = 0
-        while offset < facts["high_watermark"]:
-            offset = _poll(client, recorder, partition, offset)
-    recorder.close()
+    with closing(Client(port)) as client, closing(Recorder(path, "final-reader")) as recorder:
+        recorder.begin(Assign())
+        recorder.end(Outcome.OK, Assign())
+        for partition in range(PARTITIONS):
+            _, facts = client.call("GET", f"/v1/topics/{TOPIC}/partitions/{partition}")
+            offset = 0
+            while offset < facts["high_watermark"]:
+                offset = _poll(client, recorder, partition, offset)

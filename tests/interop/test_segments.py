@@ -68,7 +68,7 @@ def files_of(folder: Path, kind: str) -> list[Path]:
 async def test_kafkas_dump_tool_reads_our_segments_without_complaint(kafka_jars: str, tmp_path: Path) -> None:
     written, folder = await write_segments(tmp_path)
     logs = files_of(folder, "log")
-    assert len(logs) > 5
+    assert len(logs) > 3
 
     seen = dump(logs, "--deep-iteration", "--print-data-log")
 
@@ -101,7 +101,7 @@ async def test_kafkas_dump_tool_finds_our_indexes_sane_and_true(kafka_jars: str,
 async def test_kafkas_dump_tool_does_complain_of_a_damaged_segment_and_index(kafka_jars: str, tmp_path: Path) -> None:
     _, folder = await write_segments(tmp_path)
     log, index = files_of(folder, "log")[0], files_of(folder, "index")[0]
-    for path, position in ((log, 2000), (index, 6)):
+    for path, position in ((log, 2000), (index, 3)):
         data = bytearray(path.read_bytes())
         data[position] ^= 1
         path.write_bytes(data)

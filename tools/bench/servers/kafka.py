@@ -40,12 +40,14 @@ def tool_command(main_class: str, *arguments: str, options: Sequence[str] = TOOL
 def run_tool(
     main_class: str, *arguments: str, stdin: str = "", options: Sequence[str] = TOOL_OPTIONS, timeout: float = 60
 ) -> str:
-    """Run one of Kafka's tools and return what it printed. Raises RuntimeError, with its output, when it fails."""
+    """Run one of Kafka's tools and return what it printed, complaints too. Raises RuntimeError, with it, when it fails."""
     command = tool_command(main_class, *arguments, options=options)
-    done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=timeout, check=False)
+    done = subprocess.run(
+        command, input=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=timeout, check=False
+    )
     if done.returncode:
-        raise RuntimeError(f"{main_class} {' '.join(arguments)} failed:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
-    return done.stdout
+        raise RuntimeError(f"{main_class} {' '.join(arguments)} failed:\n{done.stdout[-4000:]}")
+    return "".join(line for line in done.stdout.splitlines(keepends=True) if not line.startswith("SLF4J:"))
 
 
 def _properties(directory: Path, port: int, controller: int, settings: Mapping[str, str]) -> str:
