@@ -85,6 +85,7 @@ def _inflate(codec: Compression, into: Callable[[Any, Any], int], data: Buffer, 
                 raise _corrupt(codec, str(problem)) from None
             if room >= limit:
                 raise _too_large(limit) from None
+            del inflated  # before the next, larger one is taken
             room = min(room * 4, limit)
         else:
             del inflated[size:]

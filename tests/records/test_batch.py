@@ -225,6 +225,12 @@ def test_a_walk_yields_whole_batches_and_stops_at_a_partial_one() -> None:
     assert [header.base_offset for _, header in iter_headers(log, places[1])] == [1, 6]
 
 
+def test_a_walk_sees_a_batch_that_compaction_emptied() -> None:
+    emptied = resealed(parse_header(small_batch())._replace(record_count=0), b"")
+    assert len(emptied) == HEADER_SIZE
+    assert [position for position, _ in iter_headers(emptied * 2)] == [0, HEADER_SIZE]
+
+
 def test_a_walk_does_not_step_over_damage() -> None:
     log = bytearray(small_batch(1) * 3)
     log[len(log) // 3 + 16] = 1
