@@ -50,7 +50,7 @@ def has_unwritten_sector(log: memoryview, start: int, stop: int, expected_offset
         if rest == _ZEROS[: len(rest)] and _zeros_are_wrong(len(rest), expected_offset):
             return True
         sector += SECTOR
-    return any(log[at : at + SECTOR] == _ZEROS for at in range(sector, stop, SECTOR))
+    return any(log[at : at + SECTOR] == _ZEROS[: len(log) - at] for at in range(sector, stop, SECTOR))
 
 
 def _zeros_are_wrong(count: int, expected_offset: int) -> bool:

@@ -149,6 +149,8 @@ class DiskFile:
 
     def map(self, *, writable: bool = False) -> DiskMapping:
         try:
+            if not self._size:
+                raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
             return DiskMapping(self._descriptor, writable=writable)
         except OSError as error:
             raise storage_error("mapping of", self.path, error) from error

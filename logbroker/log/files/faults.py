@@ -64,14 +64,26 @@ class Plan:
 
 
 class FaultFiles(MemoryFiles):
-    """``MemoryFiles`` with a record and a plan of failures."""
+    """``MemoryFiles`` with a record and a plan of failures. It starts with what ``found`` holds, which is durable."""
 
-    def __init__(self) -> None:
+    def __init__(self, found: MemoryFiles | None = None) -> None:
         super().__init__()
         self.operations: list[Operation] = []
         self.calls: Counter[str] = Counter()
         self.plans: list[Plan] = []
         self._inodes: dict[MemoryContent, int] = {}
+        if found is not None:
+            self._take_over(found)
+
+    def _take_over(self, found: MemoryFiles) -> None:
+        for directory in sorted(found.directories - {""}):
+            self.mkdir(directory)
+        for path, content in found.contents.items():
+            file = self.create(path)
+            file.append([content.data])
+            file.fdatasync()
+        for directory in found.directories:
+            self.sync_dir(directory)
 
     def count(self, kind: str) -> int:
         """How many calls of a kind succeeded so far."""
