@@ -71,6 +71,8 @@ class GroupCoordinator:
             for number in range(info.partitions)
         ]
         await asyncio.gather(*(journal.open() for journal in self._journals))
+        for journal in self._journals:
+            journal.resume()
         for group_id, group in list(self._groups()):
             await self._repair(group_id, group)
 

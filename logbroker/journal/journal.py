@@ -26,17 +26,17 @@ from logbroker.engine.api import Engine
 from logbroker.errors import FlushFailed, LogbrokerError, Recovering, WriterFenced
 from logbroker.journal.answers import Answers, resolve
 from logbroker.journal.deadlines import Deadlines
+from logbroker.journal.entries import Entry, MachineKind
 from logbroker.journal.loader import Loader, load
 from logbroker.journal.log import JournalLog
 from logbroker.journal.moves import Mover
-from logbroker.journal.records import PIECE_BYTES, EventCodec
+from logbroker.journal.records import EventCodec
+from logbroker.journal.snapshots import Snapshots
 from logbroker.machine import Decision, HardEvent, Machine, Move, Moved, MoveFailed
 from logbroker.model import Now, Record, TopicPartition
 
 log = logging.getLogger(__name__)
 
-SNAPSHOT_EVENTS = 10_000
-SNAPSHOT_BYTES = 8 * 1024 * 1024
 ROUND_DECISIONS = 256
 """The most decisions of one round, so that no round holds the loop for long."""
 RETRY_MS = 1_000
@@ -44,29 +44,6 @@ RETRY_MS = 1_000
 
 M = TypeVar("M", bound=Machine[Any, Any])
 R = TypeVar("R")
-
-
-@dataclass(frozen=True, slots=True)
-class MachineKind(Generic[M]):
-    """What a journal has to know of its machines."""
-
-    new: Callable[[str], M]
-    """Makes the empty machine of that name."""
-    event_type: Any
-    """The union of its hard events."""
-    is_vacant: Callable[[M], bool] = lambda machine: False
-    """Whether a machine without deadline can be dropped, because an empty one would be just like it."""
-
-
-@dataclass(slots=True)
-class _Entry(Generic[M]):
-    """A machine in memory."""
-
-    machine: M
-    has_snapshot: bool
-    """Whether the log holds a snapshot for its events to stand on."""
-    end: int
-    """Below this offset everything it has written must be durable before it says anything."""
 
 
 @dataclass(slots=True)
@@ -79,7 +56,10 @@ class _Work(Generic[M, R]):
 
 
 class Journal(Generic[M, R]):
-    """Machines by name that share one partition. Made closed; ``open`` loads it."""
+    """Machines by name that share one partition.
+
+    Made closed; ``open`` loads it; its machines can then be asked, and ``resume`` lets time pass for them.
+    """
 
     def __init__(
         self, engine: Engine, where: TopicPartition, kind: MachineKind[M], clock: Clock, mover: Mover | None = None
@@ -91,24 +71,22 @@ class Journal(Generic[M, R]):
         self._mover = mover
         self._codec = EventCodec(kind.event_type)
         self._log = JournalLog(engine, where)
-        self._entries: dict[str, _Entry[M]] = {}
+        self._entries: dict[str, Entry[M]] = {}
         self._queue: deque[_Work[M, R]] = deque()
         self._writing: list[_Work[M, R]] = []
         self._answers: Answers[R] = Answers()
         self._deadlines = Deadlines()
         self._tokens = count(1)
-        self._events_to_snapshot = SNAPSHOT_EVENTS
-        self._bytes_to_snapshot = SNAPSHOT_BYTES
-        self._pass: deque[str] | None = None
-        self._pass_start = 0
+        self._snapshots = Snapshots(self._log, self._codec)
         self._failure: LogbrokerError | None = Recovering(f"the journal {where} is not open")
+        self._is_resumed = False
         self._has_work = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
     # -- life ------------------------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Claim the partition, load it and let its machines go on.
+        """Claim the partition and load it.
 
         Raises PartitionDamaged, and DataDirectoryError when a newer logbroker wrote it.
         """
@@ -116,12 +94,17 @@ class Journal(Generic[M, R]):
         loader = Loader(self._kind.new)
         end = self._log.end = await load(self._engine, self._where, self._codec, loader)
         self._answers.flushed(end)
-        self._entries = {name: _Entry(machine, True, end) for name, machine in loader.machines.items()}
-        self._events_to_snapshot -= loader.events
-        self._queue.extend(_Work(name, lambda machine, now: machine.resume(now)) for name in self._entries)
+        self._entries = {name: Entry(machine, True, end) for name, machine in loader.machines.items()}
+        self._snapshots.wrote(loader.events, 0)
         self._failure = None
         self._spawn(self._run, f"journal {self._where}")
         self._spawn(lambda: self._log.keep_flushing(self._answers.flushed), f"journal {self._where} flush")
+
+    def resume(self) -> None:
+        """Let the loaded machines go on: from now on their deadlines come up."""
+        for name in list(self._entries):
+            self._put(_Work(name, lambda machine, now: machine.resume(now)))
+        self._is_resumed = True
 
     async def close(self) -> None:
         """Stop. What was written is flushed and answered; who waits for something else gets Recovering."""
@@ -179,8 +162,20 @@ class Journal(Generic[M, R]):
         self._put(_Work(name, lambda machine, now: machine.decide(command, now), future))
         return await future
 
+    async def flushed(self) -> None:
+        """Return once everything that machines show now is durable. Raises what flushing raises."""
+        if self._failure is not None:
+            raise self._failure
+        future: asyncio.Future[R | None] = asyncio.get_running_loop().create_future()
+        self._answers.give(Decision(), future, self._log.end)
+        await future
+
+    def machine(self, name: str) -> M:
+        """The machine of that name, made if there is none, to look at; what it shows may not be durable yet."""
+        return self._entry(name).machine
+
     def machines(self) -> Iterator[tuple[str, M]]:
-        """All machines, to look at; what they show may not be durable yet."""
+        """All machines, to look at."""
         return ((name, entry.machine) for name, entry in list(self._entries.items()))
 
     def wake(self) -> None:
@@ -197,13 +192,14 @@ class Journal(Generic[M, R]):
         while self._failure is None:
             await self._until_work()
             await self._round()
-            await self._snapshot_some()
+            if self._snapshots.have_work:
+                await self._snapshots.go_on(self._entries)
             await asyncio.sleep(0)
 
     async def _until_work(self) -> None:
-        due = self._deadlines.next()
+        due = self._deadlines.next() if self._is_resumed else None
         wait_s = None if due is None else (due - self._clock.now().mono_ms) / 1_000
-        if self._queue or self._pass is not None or (wait_s is not None and wait_s <= 0):
+        if self._queue or self._snapshots.have_work or (wait_s is not None and wait_s <= 0):
             return
         self._has_work.clear()
         with contextlib.suppress(TimeoutError):
@@ -213,9 +209,9 @@ class Journal(Generic[M, R]):
     async def _round(self) -> None:
         """Let machines decide; write what is to be written; apply it."""
         now = self._clock.now()
-        for name in self._deadlines.due(now.mono_ms):
+        for name in self._deadlines.due(now.mono_ms) if self._is_resumed else ():
             self._queue.append(_Work(name, lambda machine, now: machine.expire(now)))
-        decided: list[tuple[_Work[M, R], _Entry[M], Decision[R]]] = []
+        decided: list[tuple[_Work[M, R], Entry[M], Decision[R]]] = []
         busy: set[str] = set()
         deferred: list[_Work[M, R]] = []
         for _ in range(min(len(self._queue), ROUND_DECISIONS)):
@@ -234,14 +230,14 @@ class Journal(Generic[M, R]):
         if decided:
             await self._write(decided)
 
-    def _entry(self, name: str) -> _Entry[M]:
+    def _entry(self, name: str) -> Entry[M]:
         entry = self._entries.get(name)
         if entry is None:
             # What an earlier machine of this name has written is waited for, as if this were the same.
-            entry = self._entries[name] = _Entry(self._kind.new(name), False, self._log.end)
+            entry = self._entries[name] = Entry(self._kind.new(name), False, self._log.end)
         return entry
 
-    def _decide(self, work: _Work[M, R], entry: _Entry[M], now: Now) -> Decision[R]:
+    def _decide(self, work: _Work[M, R], entry: Entry[M], now: Now) -> Decision[R]:
         """A decision that breaks has changed nothing: it is the caller's misfortune, not everybody's."""
         try:
             return work.decide(entry.machine, now)
@@ -249,31 +245,29 @@ class Journal(Generic[M, R]):
             log.exception("journal %s: %s could not decide", self._where, work.name)
             return Decision(reply=LogbrokerError(f"{work.name} could not decide; the log of the broker says why"))
 
-    async def _write(self, decided: Sequence[tuple[_Work[M, R], _Entry[M], Decision[R]]]) -> None:
+    async def _write(self, decided: Sequence[tuple[_Work[M, R], Entry[M], Decision[R]]]) -> None:
         records: list[Record] = []
+        written = 0
         for work, entry, decision in decided:
             if not entry.has_snapshot:
                 records.extend(self._codec.snapshot(work.name, ()))
             events = _hard_events(decision)
             records.append(self._codec.events(work.name, events))
-            self._events_to_snapshot -= len(events)
+            written += len(events)
         self._writing = [work for work, _, _ in decided]
         try:
-            await self._append(records)
+            await self._log.append(records)
         except (WriterFenced, FlushFailed):
             raise
         except LogbrokerError as error:
             self._refuse(self._writing, error)
             return
+        self._snapshots.wrote(written, sum(len(record.value or b"") for record in records))
         for work, entry, decision in decided:
             entry.has_snapshot = True
             entry.end = self._log.end
             self._apply(work, entry, decision)
         self._writing = []
-
-    async def _append(self, records: Sequence[Record]) -> None:
-        await self._log.append(records)
-        self._bytes_to_snapshot -= sum(len(record.value or b"") for record in records)
 
     def _refuse(self, works: Sequence[_Work[M, R]], error: LogbrokerError) -> None:
         """Nothing was written, so nothing has happened; what time has brought about is tried again later."""
@@ -283,7 +277,7 @@ class Journal(Generic[M, R]):
                 resolve(work.future, error)
             self._deadlines.schedule(work.name, self._clock.now().mono_ms + RETRY_MS)
 
-    def _apply(self, work: _Work[M, R], entry: _Entry[M], decision: Decision[R]) -> None:
+    def _apply(self, work: _Work[M, R], entry: Entry[M], decision: Decision[R]) -> None:
         for event in decision.events:
             entry.machine.apply(event)
         for move in decision.moves:
@@ -306,48 +300,6 @@ class Journal(Generic[M, R]):
         except LogbrokerError as error:
             outcome = MoveFailed(move.token, error)
         self._put(_Work(name, lambda machine, now: machine.decide(outcome, now)))
-
-    # -- snapshots -------------------------------------------------------------------------------------------------------
-
-    async def _snapshot_some(self) -> None:
-        """Begin a snapshot pass when it is due, and carry on with one that is under way."""
-        if self._pass is None:
-            if self._events_to_snapshot > 0 and self._bytes_to_snapshot > 0:
-                return
-            self._pass = deque(self._entries)
-            self._pass_start = self._log.end
-            self._events_to_snapshot, self._bytes_to_snapshot = SNAPSHOT_EVENTS, SNAPSHOT_BYTES
-        try:
-            await self._snapshot_piece(self._pass)
-        except (WriterFenced, FlushFailed):
-            raise
-        except LogbrokerError as error:
-            log.warning("journal %s: the snapshot was given up: %s", self._where, error)
-            self._pass = None
-            return
-        if not self._pass:
-            self._pass = None
-            self._bytes_to_snapshot = SNAPSHOT_BYTES
-            self._log.trim_when_flushed(self._pass_start)
-
-    async def _snapshot_piece(self, names: deque[str]) -> None:
-        """Write whole machines, until about one piece is full. A machine decides nothing while it is being written."""
-        records: list[Record] = []
-        size = 0
-        while names and size < PIECE_BYTES:
-            name = names.popleft()
-            entry = self._entries.get(name)
-            if entry is None or not entry.has_snapshot:
-                continue  # it is gone, or has no hard state yet
-            for record in self._codec.snapshot(name, entry.machine.snapshot()):
-                if size >= PIECE_BYTES:
-                    await self._append(records)
-                    await asyncio.sleep(0)
-                    records, size = [], 0
-                records.append(record)
-                size += len(record.value or b"")
-        if records:
-            await self._append(records)
 
 
 def _hard_events(decision: Decision[Any]) -> list[HardEvent]:

@@ -176,6 +176,7 @@ async def opened(engine: Engine, clock: ManualClock, mover: Mover | None = None)
         await engine.create_topic(WHERE.topic, 1, {}, owner="internal")
     journal: Journal[Tally, Numbers] = Journal(engine, WHERE, KIND, clock, mover)
     await journal.open()
+    journal.resume()
     return journal
 
 

@@ -22,12 +22,12 @@ from logbroker.errors import (
     Recovering,
     WriterFenced,
 )
-from logbroker.journal import EngineMover
-from logbroker.journal import journal as shell
+from logbroker.journal import EngineMover, Journal, snapshots
 from logbroker.log.files.memory import MemoryFiles
 from logbroker.model import Record, TopicPartition
 from tests.engine.fake import FakeEngine
 from tests.journal.tally import (
+    KIND,
     WHERE,
     Add,
     AwaitNext,
@@ -41,6 +41,7 @@ from tests.journal.tally import (
     Send,
     SetAlarm,
     StallingEngine,
+    Tally,
     opened,
 )
 
@@ -196,6 +197,35 @@ async def test_answers_wait_for_the_flush_and_decisions_do_not(clock: ManualCloc
     await journal.close()
 
 
+async def test_flushed_waits_for_all_that_can_be_seen(clock: ManualClock) -> None:
+    engine = StallingEngine(clock)
+    journal = await opened(engine, clock)
+    await journal.ask("a", Add(1, wait_for_flush=False))
+    assert journal.machine("a").numbers == [1]
+    flushed = asyncio.ensure_future(journal.flushed())
+    await turn()
+    assert not flushed.done()
+    engine.may_flush.set()
+    await flushed
+    await journal.close()
+
+
+async def test_no_time_passes_for_machines_that_have_not_resumed(clock: ManualClock) -> None:
+    engine = FakeEngine(clock)
+    await engine.create_topic(WHERE.topic, 1, {})
+    journal: Journal[Tally, Numbers] = Journal(engine, WHERE, KIND, clock)
+    await journal.open()
+    await journal.ask("a", Add(1))
+    await journal.ask("a", SetAlarm(0))
+    await turn()
+    assert await journal.ask("a", Look()) == (1,)
+    journal.resume()
+    await turn()
+    assert await journal.ask("a", Look()) == (1,)
+    assert journal.machine("a").resumed
+    await journal.close()
+
+
 async def test_what_a_power_cut_may_take_back_is_answered_at_once(clock: ManualClock) -> None:
     journal = await opened(StallingEngine(clock), clock)
     assert await journal.ask("a", Add(1, wait_for_flush=False)) == (1,)
@@ -346,8 +376,8 @@ async def test_a_move_of_which_nobody_knows_is_looked_for(clock: ManualClock) ->
 @pytest.fixture
 def small_snapshots(monkeypatch: pytest.MonkeyPatch) -> None:
     """A pass every few events, in pieces of a few events."""
-    monkeypatch.setattr(shell, "SNAPSHOT_EVENTS", 7)
-    monkeypatch.setattr(shell, "PIECE_BYTES", 24)
+    monkeypatch.setattr(snapshots, "SNAPSHOT_EVENTS", 7)
+    monkeypatch.setattr(snapshots, "PIECE_BYTES", 24)
     monkeypatch.setattr("logbroker.journal.records.PIECE_BYTES", 24)
 
 
