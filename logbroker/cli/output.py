@@ -7,7 +7,7 @@ Invariant: with ``-o json`` the whole of stdout is one JSON value, with ``jsonl`
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Protocol
@@ -24,7 +24,7 @@ def timestamp(ms: object) -> str:
     return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def print_rows(invocation: Invocation, rows: Sequence[Row], columns: Sequence[str]) -> None:
+def print_rows(invocation: Invocation, rows: Iterable[Row], columns: Sequence[str]) -> None:
     """A list of things. The table shows ``columns``; JSON shows every field."""
     if invocation.output == "json":
         print(json.dumps(list(rows), ensure_ascii=False, indent=2))

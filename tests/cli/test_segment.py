@@ -130,12 +130,46 @@ def test_dump_stops_at_damage_and_says_where(segment: Segment, flipped: Path) ->
     assert f"{flipped} holds no further whole batch from byte 0: " in done.err
 
 
+def test_verify_finds_nothing_in_what_a_broker_left(segment: Segment) -> None:
+    done = segment("verify", "-o", "json")
+    assert (done.code, done.json) == (0, [])
+    assert done.err.startswith("no damage in ")
+
+
+def test_verify_names_file_position_and_offsets_of_damage(segment: Segment, flipped: Path) -> None:
+    for target in ([], ["orders"], ["orders/1"], ["orders/1/0"], [str(flipped)]):
+        done = segment("verify", *target, "-o", "jsonl")
+        assert done.code == 8
+        damage = next(row for row in done.rows if row["severity"] == "damage")
+        assert damage["file"] == str(flipped)
+        assert (damage["position"], damage["first_offset"], damage["last_offset"]) == (0, 0, 0)
+    assert segment("verify", "orders/0").code == 0
+
+
+def test_a_wrong_index_is_told_but_is_no_damage(segment: Segment, first_log: Path) -> None:
+    index = first_log.with_suffix(".timeindex")
+    whole = index.read_bytes()
+    index.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    try:
+        done = segment("verify", "orders/1", "-o", "jsonl")
+    finally:
+        index.write_bytes(whole)
+    assert done.code == 0
+    assert {(row["severity"], row["file"]) for row in done.rows} == {("derived", str(index))}
+
+
 def test_nothing_is_changed_by_looking(segment: Segment, data_dir: Path) -> None:
     def state() -> dict[str, bytes]:
         return {str(file): file.read_bytes() for file in data_dir.rglob("*") if file.is_file()}
 
     before = state()
-    for line in (["ls"], ["dump", "orders", "--deep"], ["index", "orders"], ["find", "orders/1", "--offset", "5"]):
+    for line in (
+        ["ls"],
+        ["dump", "orders", "--deep"],
+        ["index", "orders"],
+        ["find", "orders/1", "--offset", "5"],
+        ["verify"],
+    ):
         assert segment(*line).code == 0
     assert state() == before
 

@@ -1,7 +1,7 @@
 """What is inside the files of a segment, as rows to print.
 
-What lives here: batches, records and index entries to plain values. What may not: finding files, options, judging damage
-(``verify``); where a walk stops, it says so and leaves it at that.
+What lives here: batches, records, index entries and findings as plain values. What may not: finding files, options, judging
+damage (``log.verify``); where a walk stops, it says so and leaves it at that.
 """
 
 from collections.abc import Iterator
@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from logbroker.cli.payloads import to_wire
-from logbroker.cli.storage.places import SegmentPlace
+from logbroker.cli.storage.places import PartitionPlace, SegmentPlace
+from logbroker.log.files.disk import DiskFiles
 from logbroker.log.index import OFFSET_ENTRY, TIME_ENTRY
 from logbroker.log.names import INDEX, LOG, TIME_INDEX, file_name
+from logbroker.log.verify import Progress, verify_partition, verify_segment
 from logbroker.log.walk import Batch, BatchWalk
 from logbroker.model import StoredRecord
 from logbroker.records.codec import decode
@@ -101,3 +103,15 @@ def index_rows(place: SegmentPlace) -> Iterator[Row]:
             "timestamp_ms": timestamp,
             "offset": place.base_offset + relative,
         }
+
+
+def finding_rows(place: PartitionPlace, progress: Progress) -> Iterator[Row]:
+    """What is wrong with a partition, or with the one segment it is narrowed down to. Raises StorageError."""
+    files = DiskFiles(place.directory)
+    if place.base_offset is None:
+        findings = verify_partition(files, "", progress)
+    else:
+        following = min((base for base in place.base_offsets() if base > place.base_offset), default=None)
+        findings = iter(verify_segment(files, "", place.base_offset, following, progress))
+    for finding in findings:
+        yield {"partition": place.label, **finding._asdict(), "file": str(place.directory / finding.file)}

@@ -39,47 +39,63 @@ class SegmentPlace:
         return path.stat().st_size if path.exists() else None
 
 
-def segments(target: str | None, data_dir: Path) -> list[SegmentPlace]:
-    """The segments a target names, by base offset.
+@dataclass(frozen=True, slots=True)
+class PartitionPlace:
+    """The directory of one partition; ``base_offset`` narrows it down to one segment."""
+
+    label: str
+    directory: Path
+    base_offset: int | None = None
+
+    def base_offsets(self) -> list[int]:
+        """Those of all segments in the directory, ascending, whatever it is narrowed down to."""
+        return sort_out(entry.name for entry in self.directory.iterdir()).logs if self.directory.is_dir() else []
+
+    def segments(self) -> list[SegmentPlace]:
+        """Its segments. Raises UnknownTopicOrPartition when the one it is narrowed down to is not there."""
+        bases = self.base_offsets()
+        if self.base_offset is not None and self.base_offset not in bases:
+            raise UnknownTopicOrPartition(
+                f"{self.label} has no segment with base offset {self.base_offset}; there are: {bases}"
+            )
+        chosen = bases if self.base_offset is None else [self.base_offset]
+        return [SegmentPlace(self.label, self.directory, base) for base in chosen]
+
+
+def partitions(target: str | None, data_dir: Path) -> list[PartitionPlace]:
+    """The partitions a target names.
 
     A target is ``TOPIC``, ``TOPIC/PARTITION``, ``TOPIC/PARTITION/BASE_OFFSET``, a ``.log`` file, or a directory of such
     (one that Kafka wrote, for example); None means the whole data directory. Raises UnknownTopicOrPartition,
     DataDirectoryError, InvalidRequest.
     """
     if target is not None and ("/" in target or target.endswith(f".{LOG}")) and Path(target).exists():
-        return _by_path(Path(target))
-    return [place for label, directory in _partitions(target, data_dir) for place in _in(label, directory, target)]
+        return [_by_path(Path(target))]
+    return list(_by_catalog(target, data_dir))
+
+
+def segments(target: str | None, data_dir: Path) -> list[SegmentPlace]:
+    """The segments a target names, by base offset. Raises as ``partitions``."""
+    return [segment for place in partitions(target, data_dir) for segment in place.segments()]
 
 
 def one_partition(target: str, data_dir: Path) -> list[SegmentPlace]:
     """The segments of exactly one partition. Raises InvalidRequest for a target that is more."""
-    found = segments(target, data_dir)
-    if len({place.label for place in found}) > 1:
+    found = partitions(target, data_dir)
+    if len(found) > 1:
         raise InvalidRequest(f"{target!r} has several partitions: name one, as {found[0].label}")
-    return found
+    return found[0].segments()
 
 
-def _by_path(path: Path) -> list[SegmentPlace]:
+def _by_path(path: Path) -> PartitionPlace:
     if path.is_dir():
-        return list(_in(str(path), path, None))
+        return PartitionPlace(str(path), path)
     if not re.fullmatch(rf"\d{{20}}\.{LOG}", path.name):
         raise InvalidRequest(f"{path} is no segment: its name should be 20 digits and .{LOG}")
-    return [SegmentPlace(str(path.parent), path.parent, int(path.stem))]
+    return PartitionPlace(str(path.parent), path.parent, int(path.stem))
 
 
-def _in(label: str, directory: Path, target: str | None) -> Iterator[SegmentPlace]:
-    """The segments of a directory, or the one that the target's last part names."""
-    named = _TARGET.fullmatch(target) if target else None
-    wanted = int(named["base"]) if named and named["base"] else None
-    bases = sort_out(entry.name for entry in directory.iterdir()).logs if directory.is_dir() else []
-    if wanted is not None and wanted not in bases:
-        raise UnknownTopicOrPartition(f"{label} has no segment with base offset {wanted}; there are: {bases}")
-    for base in bases:
-        if wanted in (None, base):
-            yield SegmentPlace(label, directory, base)
-
-
-def _partitions(target: str | None, data_dir: Path) -> Iterator[tuple[str, Path]]:
+def _by_catalog(target: str | None, data_dir: Path) -> Iterator[PartitionPlace]:
     if not data_dir.is_dir():
         raise DataDirectoryError(f"{data_dir} is no directory; name the data directory with --data-dir")
     catalog = read_catalog(DiskFiles(data_dir))
@@ -89,9 +105,10 @@ def _partitions(target: str | None, data_dir: Path) -> Iterator[tuple[str, Path]
     if target is not None and named is None:
         raise InvalidRequest(f"{target!r} is no target: give TOPIC, TOPIC/PARTITION, TOPIC/PARTITION/BASE_OFFSET or a path")
     entries = [catalog.topic(named["topic"])] if named else sorted(catalog, key=lambda entry: entry.name)
+    base = int(named["base"]) if named and named["base"] else None
     for entry in entries:
         numbers = [int(named["partition"])] if named and named["partition"] else range(entry.partitions)
         for number in numbers:
             if number >= entry.partitions:
                 raise UnknownTopicOrPartition(f"topic {entry.name!r} has {entry.partitions} partitions, no {number}")
-            yield f"{entry.name}/{number}", data_dir / partition_path(entry.id, number)
+            yield PartitionPlace(f"{entry.name}/{number}", data_dir / partition_path(entry.id, number), base)
