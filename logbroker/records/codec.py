@@ -26,6 +26,7 @@ from logbroker.model import Header, ProducerStamp, Record, StoredRecord
 from logbroker.records.batch import (
     COMPRESSION_MASK,
     HEADER_SIZE,
+    LOG_OVERHEAD,
     MAGIC,
     BatchHeader,
     Buffer,
@@ -73,7 +74,9 @@ def encode(
     batch = builder.build()
     if base_offset:
         _BASE_OFFSET.pack_into(batch, 0, base_offset)
-    return bytes(batch) if compression is Compression.NONE else _compressed(batch, compression)
+    if compression is Compression.NONE:
+        return bytes(batch)
+    return _compressed(parse_header(batch), memoryview(batch)[HEADER_SIZE:], compression)
 
 
 def _append_all(builder: DefaultRecordBatchBuilder, records: Sequence[Record], now_ms: int) -> None:
@@ -93,12 +96,20 @@ def _append_all(builder: DefaultRecordBatchBuilder, records: Sequence[Record], n
             raise InvalidRequest(f"record {delta}: header name {problem.object!r} has no UTF-8 form") from None
 
 
-def _compressed(batch: bytearray, compression: Compression) -> bytes:
-    header = parse_header(batch)
-    records = compress(compression, memoryview(batch)[HEADER_SIZE:])
+def recompress(buf: Buffer, pos: int, compression: Compression, *, max_inflated: int = MAX_INFLATED) -> bytes:
+    """The batch at ``pos`` in another compression: the same records, byte for byte, and all else in its header.
+
+    No record is looked at. Raises CorruptMessage; MessageTooLarge when they inflate to more than ``max_inflated`` bytes.
+    """
+    header = parse_header(buf, pos)
+    return _compressed(header, _uncompressed(buf, pos, header, max_inflated)[HEADER_SIZE:], compression)
+
+
+def _compressed(header: BatchHeader, plain: Buffer, compression: Compression) -> bytes:
+    records = compress(compression, plain)
     header = header._replace(
-        batch_length=header.batch_length - (len(batch) - HEADER_SIZE) + len(records),
-        attributes=header.attributes | compression,
+        batch_length=HEADER_SIZE - LOG_OVERHEAD + len(records),
+        attributes=header.attributes & ~COMPRESSION_MASK | compression,
     )
     return sealed_header(header, records) + records
 
@@ -115,8 +126,6 @@ def decode(buf: Buffer, pos: int = 0, *, max_inflated: int = MAX_INFLATED, contr
     header = parse_header(buf, pos)
     if header.is_control and not control:
         return []
-    if header.size > len(buf) - pos:
-        raise CorruptMessage(f"batch at byte {pos}: {header.size} bytes long, {len(buf) - pos} are left", position=pos)
     records = _parse(_uncompressed(buf, pos, header, max_inflated), header)
     _check_offsets(records, header)
     return records
@@ -137,6 +146,8 @@ def decode_all(buf: Buffer, *, from_offset: int = 0, max_inflated: int = MAX_INF
 def _uncompressed(buf: Buffer, pos: int, header: BatchHeader, max_inflated: int) -> memoryview:
     """The batch as aiokafka may see it: not compressed, and with readable bytes behind its end."""
     end = pos + header.size
+    if end > len(buf):
+        raise CorruptMessage(f"batch at byte {pos}: {header.size} bytes long, {len(buf) - pos} are left", position=pos)
     source = memoryview(buf)
     codec = header.compression
     if codec is Compression.NONE:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from logbroker.errors import CorruptMessage, InvalidRequest, InvalidTimestamp, MessageTooLarge
 from logbroker.model import Header, ProducerStamp, Record, StoredRecord
 from logbroker.records.batch import HEADER_SIZE, Compression, check_batch, parse_header
-from logbroker.records.codec import decode, decode_all, encode
+from logbroker.records.codec import decode, decode_all, encode, recompress
 from tests.records.samples import KAFKA_WROTE, PRODUCER, RECORDS, records, resealed, stored
 
 with warnings.catch_warnings():
@@ -65,6 +65,31 @@ def test_records_that_cannot_be_encoded_are_refused_by_number() -> None:
         encode([Record(b"", timestamp_ms=2**63)], now_ms=0)
     with pytest.raises(InvalidRequest, match=r"record 0: header name .\\ud800. has no UTF-8 form"):
         encode([Record(b"", headers=(Header("\ud800", b""),))], now_ms=0)
+
+
+# -- recompression ---------------------------------------------------------------------------------------------------
+
+
+@codecs
+@pytest.mark.parametrize("name", [*KAFKA_WROTE])
+def test_a_batch_in_another_compression_is_the_same_otherwise(codec: Compression, name: str) -> None:
+    before = KAFKA_WROTE[name]
+    after = recompress(b"xx" + before, 2, codec)
+    header = parse_header(after)
+    check_batch(after, 0, header)
+    assert header.compression is codec
+    unchanged = parse_header(before)._replace(batch_length=header.batch_length, crc=header.crc)
+    assert header == unchanged._replace(attributes=unchanged.attributes & ~0x07 | codec)
+    assert decode(after, control=True) == decode(before, control=True)
+
+
+def test_recompression_has_the_limits_of_decoding() -> None:
+    with pytest.raises(MessageTooLarge):
+        recompress(
+            encode([Record(bytes(1_000))], now_ms=0, compression=Compression.LZ4), 0, Compression.ZSTD, max_inflated=999
+        )
+    with pytest.raises(CorruptMessage, match="are left"):
+        recompress(KAFKA_WROTE["none"][:-1], 0, Compression.ZSTD)
 
 
 # -- several batches -------------------------------------------------------------------------------------------------
