@@ -5,8 +5,9 @@ Invariant: nothing here knows where a record came from or through which door it 
 Times are integers in milliseconds since the epoch (``_ms``); offsets are 64-bit integers; sizes are bytes.
 """
 
-from dataclasses import dataclass
 from typing import NamedTuple
+
+import msgspec
 
 NO_TIMESTAMP = -1
 
@@ -39,9 +40,11 @@ class Header(NamedTuple):
     value: bytes | None
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """A record to be appended. ``value=None`` is a tombstone; ``timestamp_ms=None`` means the time of the append."""
+class Record(msgspec.Struct, frozen=True, gc=False):
+    """A record to be appended. ``value=None`` is a tombstone; ``timestamp_ms=None`` means the time of the append.
+
+    A msgspec struct, because doors make them by the hundred thousand: it costs a quarter of a frozen dataclass.
+    """
 
     value: bytes | None
     key: bytes | None = None
