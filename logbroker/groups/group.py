@@ -177,6 +177,8 @@ class Group:
                 member.client_host,
                 member.metadata_for(group.protocol) if is_stable else b"",
                 member.assignment if is_stable else b"",
+                member.session_timeout_ms,
+                member.rebalance_timeout_ms,
             )
             for member in group.members.values()
         )

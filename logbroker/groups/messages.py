@@ -263,6 +263,8 @@ class MemberView:
     client_host: str
     metadata: bytes
     assignment: bytes
+    session_timeout_ms: int
+    rebalance_timeout_ms: int
 
 
 @dataclass(frozen=True, slots=True)
