@@ -52,6 +52,9 @@ def _check_partitions(info: TopicInfo, partitions: Sequence[int | None], problem
 def _check_timestamps(config: TopicConfig, records: Sequence[Record], now_ms: int, problems: Problems) -> None:
     earliest = max(0, now_ms - config.message_timestamp_before_max_ms)
     latest = now_ms + config.message_timestamp_after_max_ms
+    times = [record.timestamp_ms for record in records if record.timestamp_ms is not None]
+    if not times or (earliest <= min(times) and max(times) <= latest):
+        return
     for index, record in enumerate(records):
         timestamp = record.timestamp_ms
         if timestamp is not None and not earliest <= timestamp <= latest:

@@ -7,8 +7,10 @@ every check; records of one partition are appended in the order they came; recor
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
+
+import msgspec
 
 from logbroker.broker.checks import BATCH_OVERHEAD, Problems, problems_of, refused, size_bound
 from logbroker.broker.topics import Topics
@@ -20,8 +22,11 @@ from logbroker.model import ProducerStamp, Record, TopicPartition
 from logbroker.records.partitioner import partition_for_key
 
 
-class Produced(NamedTuple):
-    """Where a record stands now. ``timestamp_ms`` is its stored timestamp."""
+class Produced(msgspec.Struct, frozen=True, gc=False):
+    """Where a record stands now. ``timestamp_ms`` is its stored timestamp.
+
+    A msgspec struct because a request makes them by the hundred: they cost a third of a named tuple.
+    """
 
     partition: int
     offset: int
@@ -99,7 +104,9 @@ class Produce:
             raise InvalidRequest(
                 f"an atomic batch goes to one partition, these records go to {len(groups)}: name the partition"
             )
-        outcomes: list[Outcome] = [problems.get(index, _NOT_REACHED) for index in range(len(records))]
+        outcomes: list[Outcome] = [_NOT_REACHED] * len(records)
+        for index, problem in problems.items():
+            outcomes[index] = problem
         limit = None if whole else info.config.max_message_bytes - BATCH_OVERHEAD
         writes = [self._write(group, limit, terms.producer, outcomes) for group in groups]
         if len(writes) == 1:
@@ -140,8 +147,12 @@ class Produce:
         count = info.partitions
         turn = self._turns.get(info.name, 0) % count
         self._turns[info.name] = turn + 1
+        by_key: dict[bytes | None, int] = {None: turn}
+        for key in {record.key for record in records} - by_key.keys():
+            assert key is not None, "records without a key take the turn"
+            by_key[key] = partition_for_key(key, count)
         return [
-            partition if partition is not None else (turn if record.key is None else partition_for_key(record.key, count))
+            partition if partition is not None else by_key[record.key]
             for partition, record in zip(chosen, records, strict=True)
         ]
 
@@ -170,8 +181,9 @@ class Produce:
             timestamp = stamp if stamp >= 0 or record.timestamp_ms is None else record.timestamp_ms
             outcomes[place] = Produced(partition, offset, timestamp)
             offset += 1
-        self._records_in.add(len(group.records), group.where.topic)
-        self._bytes_in.add(sum(group.sizes), group.where.topic)
+        if not appended.duplicate:
+            self._records_in.add(len(group.records), group.where.topic)
+            self._bytes_in.add(sum(group.sizes), group.where.topic)
         return None
 
 
@@ -180,9 +192,12 @@ _NOT_REACHED = LogbrokerError("the record was not reached")
 
 def _stamped(records: Sequence[Record], now_ms: int) -> Sequence[Record]:
     """``records`` with the present time where they carry none, so that the answer can say what was stored."""
-    if all(record.timestamp_ms is not None for record in records):
+    if None not in [record.timestamp_ms for record in records]:
         return records
-    return [replace(record, timestamp_ms=now_ms) if record.timestamp_ms is None else record for record in records]
+    return [
+        Record(record.value, record.key, record.headers, now_ms) if record.timestamp_ms is None else record
+        for record in records
+    ]
 
 
 def _batches(sizes: Sequence[int], limit: int | None) -> Iterator[tuple[int, int]]:

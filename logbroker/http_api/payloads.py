@@ -23,7 +23,7 @@ Timestamp: TypeAlias = Annotated[int, Meta(ge=0, le=INT64_MAX, description="Mill
 PartitionNumber: TypeAlias = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Encoding: TypeAlias = Literal["auto", "text", "json", "b64"]
 
-_JSON_HEADER = Header("content-type", b"application/json")
+_JSON_HEADERS = (Header("content-type", b"application/json"),)
 _raw_decoder = msgspec.json.Decoder(Raw)
 
 
@@ -80,7 +80,7 @@ class Result(msgspec.Struct, gc=False):
 def result_of(index: int, outcome: Outcome) -> Result:
     """An outcome as one entry of an answer."""
     if isinstance(outcome, Produced):
-        return Result(index, outcome[0], outcome[1], outcome[2])
+        return Result(index, outcome.partition, outcome.offset, outcome.timestamp_ms)
     return Result(index, error=entry(outcome))
 
 
@@ -89,21 +89,26 @@ def result_of(index: int, outcome: Outcome) -> Result:
 
 def to_record(given: RecordIn, now_ms: int, common: tuple[Header, ...] = ()) -> Record:
     """The record, with ``common`` headers added. Raises InvalidRequest with the culprit in ``field``."""
-    value = given.value
-    headers = common
-    if given.headers is not UNSET:
-        headers = _headers(given.headers) + common
-    if given.value_json is not UNSET or given.value_b64 is not UNSET or value is UNSET:
-        content, is_json = _one_of("value", value, given.value_json, given.value_b64)
-        if is_json and not any(name.lower() == "content-type" for name, _ in headers):
-            headers = (*headers, _JSON_HEADER)
+    value, json, data = given.value, given.value_json, given.value_b64
+    headers = common if given.headers is UNSET else _headers(given.headers) + common
+    content: bytes | None
+    if json is UNSET and data is UNSET and value is not UNSET:
+        content = None if value is None else value.encode()
+    elif json is not UNSET and data is UNSET and value is UNSET:
+        content = _utf8(bytes(json), "value_json")
+        if not headers:
+            headers = _JSON_HEADERS
+        elif not any(name.lower() == "content-type" for name, _ in headers):
+            headers = headers + _JSON_HEADERS
     else:
-        content = value.encode() if value is not None else None
+        content = _data_alone("value", value, json, data)
     key = given.key
-    if given.key_json is not UNSET or given.key_b64 is not UNSET:
-        key_bytes = _one_of("key", key, given.key_json, given.key_b64)[0]
-    else:
+    if given.key_json is UNSET and given.key_b64 is UNSET:
         key_bytes = key.encode() if type(key) is str else None
+    elif given.key_json is not UNSET and given.key_b64 is UNSET and key is UNSET:
+        key_bytes = _utf8(bytes(given.key_json), "key_json")
+    else:
+        key_bytes = _data_alone("key", key, given.key_json, given.key_b64)
     timestamp_ms = given.timestamp_ms
     return Record(content, key_bytes, headers, now_ms if timestamp_ms is None else timestamp_ms)
 
@@ -125,27 +130,21 @@ def _bad_records(given: Sequence[RecordIn], now_ms: int) -> Any:
             yield {"pointer": f"#/records/{index}/{error.fields['field']}", "detail": error.detail}
 
 
-def _one_of(
-    name: str, text: str | UnsetType | None, json: Raw | UnsetType, data: bytes | UnsetType
-) -> tuple[bytes | None, bool]:
-    """The bytes of the one form that is given, and whether it was JSON."""
+def _data_alone(name: str, text: str | UnsetType | None, json: Raw | UnsetType, data: bytes | UnsetType) -> bytes:
+    """The bytes that ``{name}_b64`` gives, once it is sure that it is the only form given."""
     fields = ((name, text), (f"{name}_json", json), (f"{name}_b64", data))
     names = [field for field, form in fields if form is not UNSET]
     if not names:
         raise InvalidRequest(f"give one of {name}, {name}_json, {name}_b64; a null {name} is a tombstone", field=name)
-    if len(names) > 1:
+    if len(names) > 1 or data is UNSET:
         raise InvalidRequest(f"both {names[0]} and {names[1]} given", field=names[0])
-    if isinstance(data, bytes):
-        return data, False
-    if isinstance(json, Raw):
-        return _utf8(bytes(json), f"{name}_json"), True
-    return text.encode() if isinstance(text, str) else None, False
+    return data
 
 
 def _utf8(data: bytes, field: str) -> bytes:
     """JSON is UTF-8; msgspec does not look into what it passes on raw."""
     try:
-        data.decode()
+        data.isascii() or data.decode()
     except UnicodeDecodeError:
         raise InvalidRequest(f"{field} is not valid UTF-8", field=field) from None
     return data

@@ -11,7 +11,7 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta
 
-from logbroker.broker.produce import Outcome, Terms
+from logbroker.broker.produce import Outcome, Produced, Terms
 from logbroker.broker.services import Services
 from logbroker.broker.topics import partition_of
 from logbroker.engine.api import NO_PRODUCER
@@ -128,7 +128,7 @@ async def _produce_json(services: Services, request: web.Request, topic: str, qu
     records = to_records(given, services.clock.now().wall_ms, trace_headers(request))
     partitions = [one.partition for one in given]
     terms = Terms(atomic=query.atomic, producer=_stamp(batch.producer))
-    named = any(partition is not None for partition in partitions)
+    named = partitions.count(None) < len(partitions)
     outcomes = await services.produce.produce(topic, records, partitions if named else None, terms)
     return _answer(outcomes)
 
@@ -138,11 +138,13 @@ def _stamp(producer: ProducerIn | None) -> ProducerStamp:
 
 
 def _answer(outcomes: list[Outcome]) -> web.Response:
-    failures = [outcome for outcome in outcomes if isinstance(outcome, LogbrokerError)]
-    if failures and len(failures) == len(outcomes) and len({failure.code for failure in failures}) == 1:
-        raise failures[0]
     results = [result_of(index, outcome) for index, outcome in enumerate(outcomes)]
-    return json_answer(ProduceOut(results), 207 if failures else 200)
+    if set(map(type, outcomes)) <= {Produced}:
+        return json_answer(ProduceOut(results))
+    failures = [outcome for outcome in outcomes if isinstance(outcome, LogbrokerError)]
+    if len(failures) == len(outcomes) and len({failure.code for failure in failures}) == 1:
+        raise failures[0]
+    return json_answer(ProduceOut(results), 207)
 
 
 async def _produce_raw(services: Services, request: web.Request, topic: str) -> web.Response:
@@ -151,7 +153,7 @@ async def _produce_raw(services: Services, request: web.Request, topic: str) -> 
     [outcome] = await services.produce.produce(topic, [record], partitions)
     if isinstance(outcome, LogbrokerError):
         raise outcome
-    return json_answer(RawOut(*outcome))
+    return json_answer(RawOut(outcome.partition, outcome.offset, outcome.timestamp_ms))
 
 
 async def produce_batches(services: Services, request: web.Request, query: NoQuery) -> web.Response:

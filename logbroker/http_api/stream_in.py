@@ -32,7 +32,7 @@ class Lines:
         self._max_bytes = max_bytes
 
     def feed(self, chunk: bytes) -> list[bytes]:
-        """The lines that end in ``chunk``, blank ones left out. Raises MessageTooLarge."""
+        """The lines that end in ``chunk``, blank ones left out."""
         first, *others = chunk.split(b"\n")
         self._rest.append(first)
         lines = []
@@ -40,9 +40,12 @@ class Lines:
             lines = [b"".join(self._rest), *others[:-1]]
             self._rest, self._rest_bytes = [others[-1]], 0
         self._rest_bytes += len(self._rest[-1])
+        return [line for line in lines if line.strip()]
+
+    def check(self) -> None:
+        """Raise MessageTooLarge when the line that has not ended yet is too long already."""
         if self._rest_bytes > self._max_bytes:
             raise MessageTooLarge(f"a line is longer than {self._max_bytes} bytes")
-        return [line for line in lines if line.strip()]
 
     def end(self) -> list[bytes]:
         """The last line, when it has no newline."""
@@ -67,6 +70,7 @@ async def produce_stream(
             if batch:
                 await answer.write(_reports(index, await _append(services, topic, batch, common)))
                 index += len(batch)
+            lines.check()
     except LogbrokerError as error:
         await answer.write(_reports(index, [error]))
         answer.force_close()

@@ -153,7 +153,7 @@ def test_lines_are_the_same_however_the_stream_is_cut(size: int) -> None:
 def test_a_line_longer_than_the_limit_is_refused_while_it_comes() -> None:
     lines = Lines(10)
     assert lines.feed(b"x" * 10) == []
+    lines.check()
+    assert lines.feed(b"\n" + b"y" * 11) == [b"x" * 10]
     with pytest.raises(MessageTooLarge):
-        lines.feed(b"x")
-    lines = Lines(10)
-    assert lines.feed(b"x" * 10 + b"\ny") == [b"x" * 10]
+        lines.check()
