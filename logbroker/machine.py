@@ -137,8 +137,5 @@ class Machine(Protocol[Command, Reply_co]):
         ...
 
     def snapshot(self) -> Iterable[HardEvent]:
-        """Events that lead an empty machine to this hard state; none when there is nothing worth keeping.
-
-        The shell forgets a machine whose snapshot is empty and that has no deadline.
-        """
+        """Events that lead an empty machine to this hard state; none when there is nothing worth keeping."""
         ...

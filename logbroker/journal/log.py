@@ -5,11 +5,14 @@ Invariant: ``append`` returns when the records are in the log and raises when th
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 
 from logbroker.engine.api import Engine, Writer
-from logbroker.errors import AppendUnknown, StorageError
+from logbroker.errors import AppendUnknown, LogbrokerError, StorageError
 from logbroker.model import Record, TopicPartition
+
+log = logging.getLogger(__name__)
 
 READ_BYTES = 256 * 1024
 
@@ -63,7 +66,7 @@ class JournalLog:
         return end
 
     async def keep_flushing(self, flushed: Callable[[int], None]) -> None:
-        """Flush whenever something was written, and say how far; never returns. Raises what flushing and trimming raise."""
+        """Flush whenever something was written, and say how far; never returns. Raises what flushing raises."""
         while True:
             await self._has_written.wait()
             self._has_written.clear()
@@ -72,4 +75,11 @@ class JournalLog:
             if self._trim is not None and self._trim[0] <= end:
                 _, before_offset = self._trim
                 self._trim = None
-                await self._engine.trim(self._where, before_offset)
+                await self._drop(before_offset)
+
+    async def _drop(self, before_offset: int) -> None:
+        """Trim the log. What cannot be trimmed now goes with the next pass, and costs a load some reading until then."""
+        try:
+            await self._engine.trim(self._where, before_offset)
+        except LogbrokerError as error:
+            log.warning("journal %s: could not be trimmed: %s", self._where, error)

@@ -422,6 +422,29 @@ async def test_a_snapshot_that_cannot_be_written_is_given_up_and_tried_again(clo
     await journal.close()
 
 
+@pytest.mark.usefixtures("small_snapshots")
+async def test_a_log_that_cannot_be_trimmed_stays_longer_and_nothing_else(
+    clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = FakeEngine(clock)
+    journal = await opened(engine, clock)
+
+    async def refuse(where: TopicPartition, before_offset: int) -> int:
+        raise DiskFull
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "trim", refuse)
+        for number in range(10):
+            await journal.ask("a", Add(number))
+        await turn()
+    assert (await engine.bounds(WHERE)).log_start_offset == 0
+    for number in range(10):
+        await journal.ask("a", Add(number))
+    await turn()
+    assert (await engine.bounds(WHERE)).log_start_offset > 0
+    await journal.close()
+
+
 async def play(script: list[tuple[str, Command]]) -> tuple[CrashingEngine, list[tuple[int, str, int]]]:
     """Run ``script`` with everybody asking at once.
 
