@@ -182,6 +182,23 @@ class BrokerConfig:
     data_dir: str = _setting("./data", "Where everything is kept. One broker owns it at a time.")
     http: str = _setting("127.0.0.1:8080", "HOST:PORT of the HTTP door; port 0 picks a free one.")
     kafka: str = _setting("127.0.0.1:9092", "HOST:PORT of the Kafka door, or 'off'.")
+    kafka_advertised: str = _setting(
+        "", "HOST:PORT that Kafka clients are told to connect to; empty for the address the door listens on."
+    )
+    node_id: int = _setting(0, "The id this broker has among Kafka's clients.", at_least=0, at_most=INT32_MAX)
+    kafka_max_frame_bytes: int = _setting(
+        100 * MIB,
+        "The largest Kafka request; memory follows what has arrived of it.",
+        unit="bytes",
+        at_least=64 * KIB,
+        at_most=INT32_MAX,
+    )
+    kafka_max_connections: int = _setting(
+        10_000, "The most Kafka connections; further ones are closed at once.", at_least=1, at_most=1_000_000
+    )
+    kafka_max_idle_ms: int = _setting(
+        10 * MINUTE_MS, "A Kafka connection that is not heard for so long is closed.", unit="ms", at_least=1_000
+    )
     insecure_public: bool = _setting(
         False,
         "Allow an address other than loopback although there is no authentication: anyone who reaches it may do all.",
@@ -193,6 +210,9 @@ class BrokerConfig:
     num_partitions: int = _setting(
         1, "Partitions of a topic that is created without saying how many.", at_least=1, at_most=20_000
     )
+    auto_create_topics: bool = _setting(
+        True, "Create a topic when a Kafka client first asks for it (Kafka's auto.create.topics.enable)."
+    )
     max_open_files: int = _setting(
         4096,
         "The most descriptors held for log and index files; the least used are closed.",
@@ -203,6 +223,19 @@ class BrokerConfig:
         16 * MIB, "The largest HTTP request body.", unit="bytes", at_least=64 * KIB, at_most=INT32_MAX
     )
     flush_threads: int = _setting(4, "Threads that flush files to disk.", at_least=1, at_most=64)
+    group_initial_rebalance_delay_ms: int = _setting(
+        3 * SECOND_MS, "How long an empty consumer group waits for more members before it starts.", unit="ms", at_least=0
+    )
+    group_min_session_timeout_ms: int = _setting(
+        6 * SECOND_MS, "The shortest session timeout a member of a group may ask for.", unit="ms", at_least=1
+    )
+    group_max_session_timeout_ms: int = _setting(
+        30 * MINUTE_MS, "The longest session timeout a member of a group may ask for.", unit="ms", at_least=1
+    )
+    group_max_size: int = _setting(INT32_MAX, "The most members of a consumer group.", at_least=1, at_most=INT32_MAX)
+    offset_metadata_max_bytes: int = _setting(
+        4 * KIB, "The longest note a consumer may commit with an offset.", unit="bytes", at_least=0, at_most=INT32_MAX
+    )
     retention_check_ms: int = _setting(
         5 * MINUTE_MS, "How often retention looks for old segments.", unit="ms", at_least=100
     )

@@ -19,6 +19,7 @@ from logbroker.config import BrokerConfig, TopicConfig
 from logbroker.engine.embedded import EmbeddedEngine
 from logbroker.errors import FlushFailed, InvalidConfig
 from logbroker.http_api.server import HttpServer
+from logbroker.kafka_api.server import KafkaServer
 from logbroker.log.files.disk import DiskFiles
 
 log = logging.getLogger(__name__)
@@ -65,13 +66,17 @@ class Node:
     def __init__(self, config: BrokerConfig, topic_defaults: TopicConfig, clock: Clock | None = None) -> None:
         self._config = config
         self._http = parse_address("http", config.http)
-        if config.kafka != DOOR_OFF:
-            parse_address("kafka", config.kafka)
+        self._kafka = parse_address("kafka", config.kafka) if config.kafka != DOOR_OFF else None
+        advertised = config.kafka_advertised
+        self._kafka_advertised = parse_address("kafka_advertised", advertised) if advertised else None
         if not config.insecure_public:
             refuse_public("http", self._http)
+            if self._kafka is not None:
+                refuse_public("kafka", self._kafka)
         self._clock = clock or SystemClock()
         self._engine = EmbeddedEngine(DiskFiles(config.data_dir), config, topic_defaults, self._clock)
         self._http_server: HttpServer | None = None
+        self._kafka_server: KafkaServer | None = None
         self.services: Services | None = None
 
     @property
@@ -89,12 +94,13 @@ class Node:
         await self._engine.start()
         try:
             self.services = services_on(self._engine, self._clock, self._config, self._engine.cluster_id)
+            await self.services.groups.start()
             self.services.lifecycle.report("recovery", True)
             await self._open_http(self.services)
-            if self._config.kafka != DOOR_OFF:
-                log.warning("the Kafka door is not built yet", extra={"kafka": self._config.kafka})
+            if self._kafka is not None:
+                await self._open_kafka(self.services, self._kafka)
         except BaseException:
-            await self._engine.stop()
+            await self.stop()
             raise
 
     async def _open_http(self, services: Services) -> None:
@@ -102,16 +108,29 @@ class Node:
         try:
             await server.start(*self._http)
         except OSError as error:
-            why = error.strerror or error
-            raise InvalidConfig(f"http = '{self._http}' cannot be opened: {why}", setting="http") from None
+            raise _cannot_open("http", self._http, error) from None
         self._http_server = server
+
+    async def _open_kafka(self, services: Services, address: Address) -> None:
+        server = KafkaServer(services)
+        try:
+            await server.start(*address, advertised=self._kafka_advertised)
+        except OSError as error:
+            raise _cannot_open("kafka", address, error) from None
+        self._kafka_server = server
 
     async def stop(self) -> None:
         """Answer what waits, let requests under way end within ``drain_ms``, then flush and close everything."""
-        if self._http_server is not None:
-            await self._http_server.stop()
-            self._http_server = None
+        servers = (self._kafka_server, self._http_server)
+        self._kafka_server = self._http_server = None
+        await asyncio.gather(*(server.stop() for server in servers if server is not None))
+        if self.services is not None:
+            await self.services.groups.stop()
         await self._engine.stop()
+
+
+def _cannot_open(setting: str, address: Address, error: OSError) -> InvalidConfig:
+    return InvalidConfig(f"{setting} = '{address}' cannot be opened: {error.strerror or error}", setting=setting)
 
 
 async def run(node: Node, started: Callable[[Node], None]) -> None:

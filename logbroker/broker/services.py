@@ -15,6 +15,8 @@ from logbroker.broker.waiting import Waiting
 from logbroker.clock import Clock
 from logbroker.config import BrokerConfig
 from logbroker.engine.api import Engine
+from logbroker.groups.coordinator import GroupCoordinator
+from logbroker.groups.messages import GroupLimits
 from logbroker.metrics import Metrics
 
 
@@ -43,6 +45,8 @@ class Services:
     topics: Topics
     produce: Produce
     fetch: Fetch
+    groups: GroupCoordinator
+    """To be started before a door that serves groups opens."""
 
 
 def services_on(
@@ -65,6 +69,17 @@ def services_on(
         topics=topics,
         produce=Produce(engine, topics, clock, metrics),
         fetch=Fetch(engine, clock, waiting, metrics),
+        groups=GroupCoordinator(engine, clock, _group_limits(config)),
+    )
+
+
+def _group_limits(config: BrokerConfig) -> GroupLimits:
+    return GroupLimits(
+        initial_rebalance_delay_ms=config.group_initial_rebalance_delay_ms,
+        min_session_timeout_ms=config.group_min_session_timeout_ms,
+        max_session_timeout_ms=config.group_max_session_timeout_ms,
+        max_size=config.group_max_size,
+        offset_metadata_max_bytes=config.offset_metadata_max_bytes,
     )
 
 
