@@ -24,6 +24,8 @@ class FlushTicket:
     """Whether the recovery point is to be stored when this flush is done."""
     producers: bytes | None
     """The snapshot of producer windows that belongs to that recovery point, if there are any."""
+    snapshot_offset: int | None
+    """The offset of a snapshot of producer windows that is among the files."""
 
     def sync(self) -> None:
         """Make it durable. Raises StorageError; what is on disk is then unknown and nothing may be acknowledged."""

@@ -7,11 +7,9 @@ Invariants:
 
 - an append is written whole or not at all; it is durable when a ticket made afterwards has been synced and handed back;
 - the recovery point moves only over what was flushed, and past a sealed segment before anything behind it is acknowledged;
-- the log start offset is durable before a file goes, and only segments in front of the recovery point's are deleted;
+- the log start offset is durable before a file goes, and no segment goes that a recovery would read;
 - after a flush that failed nothing is written any more: what is on disk is unknown, and a retry could lie.
 """
-
-from collections.abc import Iterator
 
 from logbroker.config import MIB, SECOND_MS, TopicConfig
 from logbroker.errors import FlushFailed, StorageError
@@ -49,6 +47,7 @@ class PartitionLog:
         self.log_start_offset = recovered.log_start_offset
         self._place = place
         self._segments = Segments(recovered.segments)
+        self._retired = recovered.retired
         self._producers = recovered.producers
         self._snapshots = recovered.snapshots
         self._checkpoint = recovered.checkpoint
@@ -56,6 +55,7 @@ class PartitionLog:
         self._reader = Reader(self._segments)
         self._times = Times(self._segments)
         self._dirty = Dirty()
+        self._dirty_snapshot: int | None = None
         self._failure: StorageError | None = None
         self._changed = not recovered.report.clean
         self._stored_at_ms = self._appended_at_ms = now.mono_ms
@@ -64,6 +64,7 @@ class PartitionLog:
         self._stored = Checkpointed(point, self.log_start_offset, self._active_since_ms, bool(len(self._producers)))
         self.flushed_offset = active.next_offset
         """One past the last record that no crash takes back."""
+        self._delete_retired()
 
     @classmethod
     def open(
@@ -86,7 +87,7 @@ class PartitionLog:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of all log files."""
+        """Bytes of the log files of all segments."""
         return self._segments.size_bytes + self._segments.active.size
 
     @property
@@ -191,13 +192,17 @@ class PartitionLog:
         state = self._segments.active.state()
         due = self._is_checkpoint_due(state)
         producers = encode_producers(self._producers, state.next_offset) if due and len(self._producers) else None
-        return FlushTicket(self._dirty.take(), state, due, producers)
+        ticket = FlushTicket(self._dirty.take(), state, due, producers, self._dirty_snapshot)
+        self._dirty_snapshot = None
+        return ticket
 
     def finish_flush(self, ticket: FlushTicket) -> None:
         """``ticket`` has been synced. Raises FlushFailed when the checkpoint that is due then cannot be flushed."""
         state = ticket.state
         self.flushed_offset = state.next_offset
         self._reader.boundary(state.next_offset, state.base_offset, state.size)
+        if ticket.snapshot_offset is not None:
+            self._snapshots.durable = ticket.snapshot_offset
         if not ticket.checkpoint_due:
             return
         try:
@@ -207,7 +212,7 @@ class PartitionLog:
             raise
         except StorageError:
             return  # the old recovery point stands; the next recovery will read more
-        self._delete_obsolete()
+        self._delete_retired()
 
     def _is_checkpoint_due(self, state: SegmentState) -> bool:
         stored = self._stored.recovery_point
@@ -219,7 +224,9 @@ class PartitionLog:
 
     def _store_recovery_point(self, state: SegmentState, producers: bytes | None, *, durable: bool = False) -> None:
         if producers is not None:
-            self._store_snapshot(state.next_offset, producers, state.base_offset)
+            self._store_snapshot(state.next_offset, producers, durable=durable)
+        if durable:
+            self._place.sync()
         values = Checkpointed(state, self.log_start_offset, self._active_since_ms, producers is not None)
         # Past a sealed segment it must be durable: what is behind that is about to be acknowledged, and a recovery that
         # started in front of it could take a damaged end of it for one that was never flushed.
@@ -228,8 +235,8 @@ class PartitionLog:
         self._stored = values
         self._stored_at_ms = self._appended_at_ms
 
-    def _store_snapshot(self, offset: int, snapshot: bytes, segment_base: int) -> None:
-        for path in self._snapshots.store(offset, snapshot, segment_base):
+    def _store_snapshot(self, offset: int, snapshot: bytes, *, durable: bool = False) -> None:
+        for path in self._snapshots.store(offset, snapshot, durable=durable):
             self._dirty.discard(path)
 
     # -- rolling and deleting ----------------------------------------------------------------------------------------
@@ -248,13 +255,14 @@ class PartitionLog:
         active.write_digest(state)
         self._producers.expire(now.wall_ms)
         if len(self._producers):
-            self._store_snapshot(state.next_offset, encode_producers(self._producers, state.next_offset), state.next_offset)
+            self._store_snapshot(state.next_offset, encode_producers(self._producers, state.next_offset))
         following = self._begin_segment(state.next_offset)
         active.seal(state)
         for file in active.files():
             self._dirty.add(file, done=file is not active.log)
         if len(self._producers):
             self._dirty.add(self._place.numbered(state.next_offset, PRODUCERS), done=True)
+            self._dirty_snapshot = state.next_offset
         self._segments.cool_down()
         self._segments.add(following)
         self._active_since_ms = -1
@@ -299,17 +307,13 @@ class PartitionLog:
         """
         self._check_usable()
         self._producers.expire(now.wall_ms)
-        live = list(self._live())
-        size = sum([segment.size for segment in live])
-        gone = expired((segment.info() for segment in live), size, self.config, now.wall_ms, floor)
+        infos = (segment.info() for segment in self._segments)
+        gone = expired(infos, self.size_bytes, self.config, now.wall_ms, floor)
         if gone:
             if gone[-1].active:
                 self.roll(now)
             self._move_start(gone[-1].next_offset)
         return gone
-
-    def _live(self) -> Iterator[Segment]:
-        return self._segments.starting_at_or_after(self.log_start_offset)
 
     def _move_start(self, offset: int) -> None:
         values = self._stored._replace(log_start_offset=offset, active_since_ms=self._active_since_ms)
@@ -321,19 +325,20 @@ class PartitionLog:
         self._stored = values
         self._changed = True
         self.log_start_offset = offset
-        self._delete_obsolete()
+        while self._segments.first.next_offset <= offset and not self._segments.first.active:
+            self._retired.append(self._segments.remove_first())
+        self._delete_retired()
 
-    def _delete_obsolete(self) -> None:
-        """Delete segments below the log start that recovery no longer starts in."""
-        recovery_base = self._stored.recovery_point.base_offset
-        first = self._segments.first
-        while first.next_offset <= self.log_start_offset and first.base_offset < recovery_base:
-            for file in first.files():
+    def _delete_retired(self) -> None:
+        """Delete segments below the log start that no recovery needs, neither its log nor to replay its producers."""
+        needed = self._stored.recovery_point.base_offset
+        if len(self._producers):
+            needed = min(needed, self._snapshots.durable or 0)
+        while self._retired and self._retired[0].next_offset <= needed:
+            for file in self._retired[0].files():
                 self._dirty.discard(file.path)
-            self._segments.remove(first)
-            self._reader.forget()
-            first.delete()
-            first = self._segments.first
+            self._retired[0].delete()
+            del self._retired[0]
 
     # -- end ---------------------------------------------------------------------------------------------------------
 
@@ -349,7 +354,7 @@ class PartitionLog:
             producers = encode_producers(self._producers, state.next_offset) if len(self._producers) else None
             self._store_recovery_point(state, producers, durable=True)
             self.flushed_offset = state.next_offset
-            self._delete_obsolete()
+            self._delete_retired()
             self._changed = False
         self._let_go()
 
@@ -358,7 +363,7 @@ class PartitionLog:
         self._let_go()
 
     def _let_go(self) -> None:
-        for segment in self._segments:
+        for segment in (*self._retired, *self._segments):
             segment.let_go()
         self._checkpoint.let_go()
         if self._failure is None:

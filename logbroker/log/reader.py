@@ -29,10 +29,6 @@ class Reader:
         """Reads will often go up to ``offset``, which stands at ``position`` of the segment at ``segment_base``."""
         self._boundary = (offset, segment_base, position)
 
-    def forget(self) -> None:
-        """Segments are gone."""
-        self._cursors.clear()
-
     def read(self, offset: int, max_bytes: int, upto: int) -> Buffer | ColdRead:
         """See ``PartitionLog.read``."""
         if offset >= upto:

@@ -104,11 +104,11 @@ def cut(plan: ReadPlan, chunk: Buffer, position: int) -> Found | None:
     unpack = SPAN.unpack_from
     while at + SPAN.size <= length:
         base_offset, batch_length, delta, _ = unpack(chunk, at)
+        if (at and base_offset != next_offset) or batch_length <= 0 or delta < 0:
+            raise plan.segment.damaged(position + at, next_offset, "no batch with the next offset starts there")
         end = at + batch_length + LOG_OVERHEAD
         if end > length or base_offset >= upto:
             break
-        if batch_length <= 0 or delta < 0:
-            raise plan.segment.damaged(position + at, next_offset, "no batch starts there")
         at, next_offset = end, base_offset + delta + 1
     if not at:
         return None

@@ -45,6 +45,8 @@ class Recovered(NamedTuple):
     """A partition that can be appended to. The last segment is active, and everything is durable."""
 
     segments: list[Segment]
+    retired: list[Segment]
+    """Segments below the log start whose files are still there."""
     producers: Producers
     snapshots: Snapshots
     checkpoint: Checkpoint
@@ -76,12 +78,9 @@ class _Recovery:
         bases = self._listing.logs
         if stored is None:
             stored = Checkpointed(fresh_state(bases[0]), bases[0])
-        self._check_bases(stored)
-        self._remove_obsolete(stored.log_start_offset)
-        point = stored.recovery_point
-        if point.base_offset < bases[0]:
-            point = fresh_state(bases[0])
+        self._check_names(stored)
         self._segments = [self._segment(base, following) for base, following in zip(bases, [*bases[1:], -1], strict=True)]
+        point = stored.recovery_point
         self._load_producers(stored, point)
         last = self._segments[-1]
         if point.base_offset == last.base_offset and point.size == last.size:
@@ -90,8 +89,10 @@ class _Recovery:
             self._read_past(point)
             self._make_durable(stored, point)
         self._producers.expire(self._now.wall_ms)
+        retired = [one for one in self._segments[:-1] if one.next_offset <= stored.log_start_offset]
         return Recovered(
-            self._segments,
+            self._segments[len(retired) :],
+            retired,
             self._producers,
             self._snapshots,
             self._checkpoint,
@@ -119,28 +120,21 @@ class _Recovery:
             f"{self._place.path}: {why}. Restore the files from a backup; nothing was changed", file=self._place.path
         )
 
-    def _check_bases(self, stored: Checkpointed) -> None:
-        """Whether the files the checkpoint speaks of are there."""
+    def _check_names(self, stored: Checkpointed) -> None:
+        """Whether the files are there that the checkpoint speaks of, and a log beside each of the others."""
         bases, base = self._listing.logs, stored.recovery_point.base_offset
         if bases[0] > stored.log_start_offset:
             raise self._missing(
                 f"the log starts at {stored.log_start_offset} but the first file is {file_name(bases[0], LOG)}"
             )
-        if base > bases[0] and base not in bases:
+        if base not in bases:
             raise self._missing(f"{file_name(base, LOG)} is not there")
-
-    def _remove_obsolete(self, log_start_offset: int) -> None:
-        """Finish a deletion that a crash interrupted."""
-        bases = self._listing.logs
-        while len(bases) > 1 and bases[1] <= log_start_offset:
-            self._segment(bases.pop(0), bases[0]).delete()
         for kind in (INDEX, TIME_INDEX, DIGEST):
             for offset in set(self._listing.kinds[kind]).difference(bases):
                 name = file_name(offset, kind)
-                if offset >= log_start_offset:
+                if offset >= stored.log_start_offset:
                     raise self._missing(f"there is no log file beside {name}")
-                if self._place.files.exists(self._place.at(name)):
-                    self._place.files.unlink(self._place.at(name))
+                self._place.files.unlink(self._place.at(name))  # of a deletion that a crash interrupted
 
     def _segment(self, base_offset: int, next_offset: int) -> Segment:
         size = self._place.files.size(self._place.at(file_name(base_offset, LOG)))
@@ -287,7 +281,8 @@ class _Recovery:
         self._snapshots.remove_after(active.next_offset)
         if len(self._producers):
             snapshot = encode_producers(self._producers, active.next_offset)
-            self._snapshots.store(active.next_offset, snapshot, active.base_offset)
+            self._snapshots.remove(active.next_offset)  # it may not be whole
+            self._snapshots.store(active.next_offset, snapshot, durable=True)
         self._place.sync()
         self._checkpoint.store(
             Checkpointed(
@@ -300,11 +295,11 @@ class _Recovery:
         )
 
     def _start_again(self, log_start_offset: int) -> Segment:
-        """Everything below the log start was lost before it could be deleted: go on from there; no offset comes twice."""
-        for segment in self._segments:
-            segment.delete()
+        """What was trimmed was lost before it could be deleted: go on behind it, so that no offset comes twice."""
+        lost = self._segments[-1]
+        lost.seal(lost.finish_indexes())
         self._place.files.create(self._place.at(file_name(log_start_offset, LOG))).close()
         active = self._segment(log_start_offset, -1)
         active.grow_from(fresh_state(log_start_offset))
-        self._segments = [active]
+        self._segments.append(active)
         return active

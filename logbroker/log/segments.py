@@ -57,8 +57,10 @@ class Segments:
         self.active = segment
         self.changes += 1
 
-    def remove(self, segment: Segment) -> None:
-        """A sealed segment is gone."""
+    def remove_first(self) -> Segment:
+        """Take out the first, which is sealed."""
+        segment = self.first
         del self._by_base[segment.base_offset]
         self.size_bytes -= segment.size
         self.changes += 1
+        return segment

@@ -1,11 +1,12 @@
 """Snapshots of producer windows on disk: ``NNN.producers``, named after the offset they are valid at.
 
-What lives here: which to write, keep, load and remove. What may not: what is in them (``producers``). Invariants: one
-that is not whole counts as missing; then an older one is taken and the log replayed from there. Two are kept beside
-the one written when the active segment began, which was flushed with it, so a power cut costs one segment of reading
-at most.
+What lives here: which to write, keep, load and remove. What may not: what is in them (``producers``).
+Invariants: one that is not whole counts as missing; then an older one is taken and the log replayed from there. Most are
+written without a flush. The newest that is known to be on disk is kept, and no segment behind it may be deleted, so
+whatever a power cut leaves, the windows can be had again.
 """
 
+from logbroker.log.files import File
 from logbroker.log.names import PRODUCERS, file_name
 from logbroker.log.place import Place
 from logbroker.log.producers import Producers, decode_producers
@@ -14,28 +15,37 @@ _KEPT = 2
 
 
 class Snapshots:
-    """The snapshots of one partition; ``offsets`` are those there are."""
+    """The snapshots of one partition."""
 
     def __init__(self, place: Place, offsets: list[int]) -> None:
         self._place = place
         self._offsets = sorted(offsets)
+        self.durable: int | None = None
+        """The offset of the newest one that is known to be on disk."""
 
-    def store(self, offset: int, snapshot: bytes, segment_base: int) -> list[str]:
+    def store(self, offset: int, snapshot: bytes, *, durable: bool = False) -> list[str]:
         """Write ``snapshot``, valid at ``offset``, and remove those no longer needed, whose paths are returned.
 
-        ``segment_base`` is where the active segment begins. Raises StorageError.
+        One that is there already stays. If ``durable``, it is flushed, all but its name. Raises StorageError.
         """
-        self.remove(offset)
-        file = self._place.files.create(self._path(offset))
+        file = self._place.files.open(self._path(offset)) if offset in self._offsets else self._write(offset, snapshot)
         try:
-            file.append([snapshot])
+            if durable:
+                file.fdatasync()
         finally:
             file.close()
-        self._offsets = sorted({*self._offsets, offset})
-        surplus = [old for old in self._offsets[:-_KEPT] if old != segment_base]
+        if durable:
+            self.durable = offset
+        surplus = [old for old in self._offsets[:-_KEPT] if old != self.durable]
         for old in surplus:
             self.remove(old)
         return [self._path(old) for old in surplus]
+
+    def _write(self, offset: int, snapshot: bytes) -> File:
+        file = self._place.files.create(self._path(offset))
+        self._offsets = sorted({*self._offsets, offset})
+        file.append([snapshot])
+        return file
 
     def remove(self, offset: int) -> None:
         """Remove one, if it is there."""

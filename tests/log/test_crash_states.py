@@ -1,7 +1,7 @@
 """No crash takes back what was flushed, or makes up what was not written.
 
-Harness 2 of the reliability plan: every operation of recorded workloads is followed by a power cut, in each of which the disk
-may hold any part of what was not flushed. The controls plant a bug each and must be caught.
+Every operation of recorded workloads is followed by a power cut, after which the disk may hold any part of what was not
+flushed. The controls plant a bug each and must be caught.
 """
 
 import itertools
@@ -94,7 +94,7 @@ def test_no_crash_during_recovery_breaks_a_promise() -> None:
     promised = workload.promised[-1]
     rng = random.Random(3)
     states = 0
-    for state in crash_states(workload.files.operations, rng, subsets=12):
+    for state in crash_states(workload.files.operations, rng, subsets=5):
         files = FaultFiles(state.files)
         before = len(files.operations)
         second = Workload(files, workload.values, workload.sequences)
@@ -102,7 +102,7 @@ def test_no_crash_during_recovery_breaks_a_promise() -> None:
         tally = judge(second, first=before, subsets=1, reopened=False)
         assert tally.violations == [], state.name
         states += tally.states
-    assert states > 1000
+    assert states > 500
 
 
 # -- an atomic replacement -------------------------------------------------------------------------------------------
@@ -157,9 +157,9 @@ def files_go_before_the_start_moves(monkeypatch: pytest.MonkeyPatch) -> None:
     move = PartitionLog._move_start
 
     def hasty(self: PartitionLog, offset: int) -> None:
-        self.log_start_offset, before = offset, self.log_start_offset
-        self._delete_obsolete()
-        self.log_start_offset = before
+        for segment in self._segments:
+            if segment.next_offset <= offset and not segment.active:
+                segment.delete()
         self._place.sync()
         move(self, offset)
 
@@ -183,7 +183,9 @@ def log_start_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def acknowledged_early(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(PartitionLog, "flushed_offset", property(lambda self: self.end_offset, lambda self, offset: None))
+    monkeypatch.setattr(
+        PartitionLog, "flushed_offset", property(lambda self: self.end_offset, lambda self, offset: None), raising=False
+    )
 
 
 def what_was_read_is_not_flushed(monkeypatch: pytest.MonkeyPatch) -> None:
