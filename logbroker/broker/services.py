@@ -56,7 +56,8 @@ def services_on(
     metrics = metrics or Metrics()
     lifecycle = Lifecycle()
     waiting = Waiting(engine, lifecycle.closing)
-    topics = Topics(engine, config)
+    groups = GroupCoordinator(engine, clock, _group_limits(config))
+    topics = Topics(engine, config, groups.forget_topic)
     metrics.gauge("long_polls_waiting", "Requests that wait for records.", read=lambda: waiting.count)
     return Services(
         engine=engine,
@@ -69,7 +70,7 @@ def services_on(
         topics=topics,
         produce=Produce(engine, topics, clock, metrics),
         fetch=Fetch(engine, clock, waiting, metrics),
-        groups=GroupCoordinator(engine, clock, _group_limits(config)),
+        groups=groups,
     )
 
 

@@ -6,8 +6,9 @@ of all topics together never exceed ``max_partitions`` (changes of the catalogue
 """
 
 import asyncio
+import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple
 
 from logbroker.config import BrokerConfig, TopicConfig, checked
@@ -16,6 +17,7 @@ from logbroker.errors import (
     ConfigConflict,
     InvalidPartitions,
     InvalidTopic,
+    LogbrokerError,
     TopicAlreadyExists,
     TopicInUse,
     TopicReserved,
@@ -23,12 +25,16 @@ from logbroker.errors import (
 )
 from logbroker.model import TopicPartition
 
+log = logging.getLogger(__name__)
+
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _RESERVED_ENDINGS = (".retry", ".dlq")
 INTERNAL_PREFIX = "__"
 
 Guard = Callable[[TopicInfo], None]
 """Looks at a topic just before it is changed and raises when the caller had another state in mind."""
+Forget = Callable[[str], Awaitable[None]]
+"""Drops what others keep about a topic of that name, before another can take the name."""
 
 
 def check_topic_name(name: str) -> None:
@@ -75,9 +81,10 @@ class TopicSize(NamedTuple):
 class Topics:
     """The use cases on topics."""
 
-    def __init__(self, engine: Engine, config: BrokerConfig) -> None:
+    def __init__(self, engine: Engine, config: BrokerConfig, forget: Forget | None = None) -> None:
         self._engine = engine
         self._config = config
+        self._forget = forget
         self._changing = asyncio.Lock()
 
     # -- looking -----------------------------------------------------------------------------------------------------
@@ -203,6 +210,15 @@ class Topics:
             if info.owner is not None:
                 raise TopicInUse(f"topic {name!r} belongs to {info.owner}: delete that instead", topic=name)
             await self._engine.delete_topic(name)
+            await self._forgotten(name)
+
+    async def _forgotten(self, name: str) -> None:
+        """The topic is gone whatever comes now: a full disk, say, must not make its deletion fail. A start repairs it."""
+        if self._forget is not None:
+            try:
+                await self._forget(name)
+            except LogbrokerError as error:
+                log.warning("topic %r is deleted, what groups committed for it is not yet: %s", name, error)
 
     def _partitions_or_default(self, partitions: int | None) -> int:
         return self._config.num_partitions if partitions is None else partitions
