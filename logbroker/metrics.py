@@ -44,13 +44,19 @@ class Family:
 
 
 class Gauge(Family):
-    """A value that goes up and down. ``read``, if given, is asked at scrape time instead."""
+    """A value that goes up and down: set, or read at scrape time from whoever knows it."""
 
     kind = "gauge"
 
     def __init__(self, name: str, doc: str, labels: Labels = (), read: Callable[[], float] | None = None) -> None:
         super().__init__(name, doc, labels)
-        self.read = read
+        self._readers: dict[Labels, Callable[[], float]] = {}
+        if read is not None:
+            self._readers[()] = read
+
+    def read_from(self, read: Callable[[], float], *labels: str) -> None:
+        """Ask ``read`` for the value under ``labels`` at each scrape."""
+        self._readers[labels] = read
 
     def set(self, value: float, *labels: str) -> None:
         """Replace the value under ``labels``."""
@@ -61,7 +67,7 @@ class Gauge(Family):
 
     def samples(self) -> dict[Labels, float]:
         """The values now."""
-        return {(): self.read()} if self.read is not None else self.values
+        return {**self.values, **{labels: read() for labels, read in self._readers.items()}}
 
 
 class Histogram:

@@ -18,6 +18,7 @@ from logbroker.errors import (
     InvalidPartitions,
     InvalidTopic,
     LogbrokerError,
+    PartitionDamaged,
     TopicAlreadyExists,
     TopicInUse,
     TopicReserved,
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _RESERVED_ENDINGS = (".retry", ".dlq")
 INTERNAL_PREFIX = "__"
+_PARTITIONS_PER_SLICE = 500
+"""How many partitions are looked at before others get the loop."""
 
 Guard = Callable[[TopicInfo], None]
 """Looks at a topic just before it is changed and raises when the caller had another state in mind."""
@@ -72,10 +75,11 @@ def kind_of(info: TopicInfo) -> str:
 
 
 class TopicSize(NamedTuple):
-    """How much a topic holds. ``bytes`` is None where the engine cannot tell."""
+    """How much the partitions hold that are not damaged. ``bytes`` is None where the engine cannot tell."""
 
     records: int
     bytes: int | None
+    damaged_partitions: int
 
 
 class Topics:
@@ -114,15 +118,19 @@ class Topics:
     async def size(self, info: TopicInfo) -> TopicSize:
         """Records (as offsets, so gaps count) and bytes of all partitions."""
         storage = self._engine.storage
-        records = 0
-        size: int | None = 0 if storage is not None else None
+        records = size = damaged = 0
         for number in range(info.partitions):
             where = TopicPartition(info.name, number)
-            bounds = await self._engine.bounds(where)
-            records += bounds.high_watermark - bounds.log_start_offset
-            if storage is not None and size is not None:
-                size += storage.size_bytes(where)
-        return TopicSize(records, size)
+            try:
+                bounds = await self._engine.bounds(where)
+                size += storage.size_bytes(where) if storage is not None else 0
+            except PartitionDamaged:
+                damaged += 1
+            else:
+                records += bounds.high_watermark - bounds.log_start_offset
+            if number % _PARTITIONS_PER_SLICE == _PARTITIONS_PER_SLICE - 1:
+                await asyncio.sleep(0)
+        return TopicSize(records, size if storage is not None else None, damaged)
 
     # -- changing ----------------------------------------------------------------------------------------------------
 

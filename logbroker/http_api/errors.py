@@ -142,7 +142,7 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     except e.LogbrokerError as error:
         answer = problem(error, request)
         if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR and answer.status not in (501, 503):
-            log.error("%s %s: %s: %s", request.method, request.rel_url.raw_path, error.code, error.detail)
+            log.error("%s %s: %s: %s", *_asked(request), error.code, error.detail, extra=_scope(request))
     except web.HTTPException as error:
         answer = problem(_translated(error, request), request)
     except web.RequestPayloadError:
@@ -150,12 +150,20 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     except ConnectionError:
         raise
     except Exception:
-        log.exception("%s %s failed, request %s", request.method, request.rel_url.raw_path, request.get(REQUEST_ID))
+        log.exception("%s %s failed, request %s", *_asked(request), request.get(REQUEST_ID), extra=_scope(request))
         answer = problem(e.LogbrokerError("something went wrong in the broker; its log says more"), request)
     if not request.can_read_body or request.content.is_eof():
         return answer
     answer.force_close()
     return answer
+
+
+def _asked(request: web.Request) -> tuple[str, str]:
+    return request.method, request.rel_url.raw_path[:300]
+
+
+def _scope(request: web.Request) -> dict[str, str]:
+    return {"request_id": request.get(REQUEST_ID, "")}
 
 
 def _translated(error: web.HTTPException, request: web.Request) -> e.LogbrokerError:

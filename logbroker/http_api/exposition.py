@@ -12,6 +12,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from logbroker.broker.services import Services
+from logbroker.engine.api import TopicInfo
+from logbroker.errors import PartitionDamaged, UnknownTopicOrPartition
 from logbroker.metrics import Gauge, Histogram, Metrics
 from logbroker.model import TopicPartition
 
@@ -20,34 +22,44 @@ _PARTITIONS_PER_SLICE = 500
 
 
 class TopicSample(NamedTuple):
-    """The sums over the partitions of a topic. ``log_start_offset`` and ``high_watermark`` are sums too."""
+    """The sums over the partitions of a topic that are not damaged, offsets included; None where the engine cannot tell."""
 
     topic: str
     log_start_offset: int
     high_watermark: int
     segments: int | None
     size_bytes: int | None
+    damaged_partitions: int
 
 
 async def topic_samples(services: Services) -> list[TopicSample]:
     """A sample of every topic, taken in slices so that the loop is not held."""
-    storage = services.engine.storage
     samples: list[TopicSample] = []
-    seen = 0
     for info in services.engine.topics():
-        start = end = segments = size = 0
-        for number in range(info.partitions):
-            where = TopicPartition(info.name, number)
+        samples.append(await _sample(services, info))
+        await asyncio.sleep(0)
+    return samples
+
+
+async def _sample(services: Services, info: TopicInfo) -> TopicSample:
+    storage = services.engine.storage
+    start = end = segments = size = damaged = 0
+    for number in range(info.partitions):
+        where = TopicPartition(info.name, number)
+        try:
             bounds = await services.engine.bounds(where)
-            start, end = start + bounds.log_start_offset, end + bounds.high_watermark
             if storage is not None:
                 segments, size = segments + len(storage.segments(where)), size + storage.size_bytes(where)
-            seen += 1
-            if seen % _PARTITIONS_PER_SLICE == 0:
-                await asyncio.sleep(0)
-        known = storage is not None
-        samples.append(TopicSample(info.name, start, end, segments if known else None, size if known else None))
-    return samples
+        except PartitionDamaged:
+            damaged += 1
+        except UnknownTopicOrPartition:
+            break
+        else:
+            start, end = start + bounds.log_start_offset, end + bounds.high_watermark
+        if number % _PARTITIONS_PER_SLICE == _PARTITIONS_PER_SLICE - 1:
+            await asyncio.sleep(0)
+    known = storage is not None
+    return TopicSample(info.name, start, end, segments if known else None, size if known else None, damaged)
 
 
 class BrokerCollector(Collector):
@@ -79,6 +91,7 @@ class BrokerCollector(Collector):
             "high_watermark": "High watermarks, summed over partitions.",
             "segments": "Segments.",
             "size_bytes": "Bytes of log files.",
+            "damaged_partitions": "Partitions that cannot be read because their files are damaged.",
         }
         for field, doc in docs.items():
             family = GaugeMetricFamily(f"{PREFIX}topic_{field}", doc, labels=["topic"])

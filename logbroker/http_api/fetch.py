@@ -3,6 +3,7 @@
 What lives here: queries to positions and limits, and what was fetched to JSON, NDJSON, record batches or a raw body.
 """
 
+import asyncio
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
@@ -41,6 +42,7 @@ from logbroker.model import Bounds, TopicPartition
 MAX_WAIT_MS = 60_000
 MAX_FETCH_BYTES = 16 * 1024 * 1024
 MAX_FETCH_PARTITIONS = 1_000
+_RECORDS_PER_SLICE = 1_000
 
 MaxRecords = Annotated[int, Meta(ge=1, le=MAX_RECORDS, description="The most records of the answer.")]
 MaxBytes = Annotated[
@@ -136,7 +138,7 @@ async def fetch(services: Services, request: web.Request, query: FetchQuery) -> 
         return await _fetch_batches(services, where, start, query)
     fetched = await services.fetch.fetch(where, start, _limits(query), query.on_out_of_range)
     meta = query.fields == "meta"
-    records = [to_payload(where.partition, record, query.encoding, meta=meta) for record in fetched.records]
+    records = await _payloads(fetched, query.encoding, meta=meta)
     if media == JSON:
         return json_answer(_page(fetched, records))
     headers = _page_headers(fetched.next_offset, fetched.bounds, fetched.truncated)
@@ -172,6 +174,18 @@ def _limits(query: FetchQuery | FetchIn) -> Limits:
 def _refuse_filter(given: str | UnsetType) -> None:
     if given is not UNSET:
         raise InvalidRequest("filters are not built yet: leave the parameter filter out")
+
+
+async def _payloads(fetched: Fetched, encoding: Encoding, *, meta: bool) -> list[RecordOut]:
+    """The records as they are written in JSON, made in slices so that a large page does not hold the loop."""
+    payloads: list[RecordOut] = []
+    partition = fetched.where.partition
+    for begin in range(0, len(fetched.records), _RECORDS_PER_SLICE):
+        if begin:
+            await asyncio.sleep(0)
+        part = fetched.records[begin : begin + _RECORDS_PER_SLICE]
+        payloads += [to_payload(partition, record, encoding, meta=meta) for record in part]
+    return payloads
 
 
 def _page(fetched: Fetched, records: list[RecordOut]) -> FetchOut:
@@ -251,10 +265,11 @@ async def fetch_many(services: Services, request: web.Request, query: Any) -> we
     failures = [answer for answer in answers if isinstance(answer, LogbrokerError)]
     if len(failures) == len(answers) and len({failure.code for failure in failures}) == 1:
         raise failures[0]
-    return json_answer(FetchManyOut(_parts(starts, answers, wanted.encoding)), 207 if failures else 200)
+    parts = await _parts(starts, answers, wanted.encoding)
+    return json_answer(FetchManyOut(parts), 207 if failures else 200)
 
 
-def _parts(
+async def _parts(
     starts: Sequence[Start], answers: Sequence[Fetched | LogbrokerError], encoding: Encoding
 ) -> list[dict[str, Any]]:
     parts: list[dict[str, Any]] = []
@@ -263,7 +278,7 @@ def _parts(
         if isinstance(answer, LogbrokerError):
             part["error"] = {**answer.fields, **entry(answer)}
         else:
-            records = [to_payload(start.where.partition, record, encoding) for record in answer.records]
+            records = await _payloads(answer, encoding, meta=False)
             part |= msgspec.structs.asdict(_page(answer, records))
         parts.append(part)
     return parts

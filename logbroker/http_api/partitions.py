@@ -10,7 +10,7 @@ from logbroker.broker.positions import LATEST, AtTime, resolve
 from logbroker.broker.services import Services
 from logbroker.broker.topics import partition_of
 from logbroker.engine.api import Isolation
-from logbroker.errors import InvalidOffset, InvalidRequest, LogbrokerError, NotSupported
+from logbroker.errors import InvalidOffset, InvalidRequest, LogbrokerError, NotSupported, PartitionDamaged
 from logbroker.http_api.errors import entry
 from logbroker.http_api.paging import PageQuery, page_of
 from logbroker.http_api.payloads import Offset, PartitionNumber, Timestamp
@@ -19,16 +19,17 @@ from logbroker.model import TopicPartition
 
 
 class PartitionOut(msgspec.Struct):
-    """Where a partition can be read and what it holds; null where the engine cannot tell or there are no records."""
+    """A partition; null where the engine cannot tell or there are no records. ``error`` says why it cannot be read."""
 
     partition: int
-    log_start_offset: int
-    high_watermark: int
-    last_stable_offset: int
-    segments: int | None
-    bytes: int | None
-    first_timestamp_ms: int | None
-    max_timestamp_ms: int | None
+    log_start_offset: int | None = None
+    high_watermark: int | None = None
+    last_stable_offset: int | None = None
+    segments: int | None = None
+    bytes: int | None = None
+    first_timestamp_ms: int | None = None
+    max_timestamp_ms: int | None = None
+    error: dict[str, Any] | UnsetType = UNSET
 
 
 class PartitionsOut(msgspec.Struct):
@@ -101,8 +102,15 @@ async def list_partitions(services: Services, request: web.Request, query: PageQ
     """List the partitions of a topic."""
     info = services.topics.get(request.match_info["topic"])
     numbers, token = page_of(range(info.partitions), lambda number: number, query)
-    items = [await _partition(services, TopicPartition(info.name, number)) for number in numbers]
+    items = [await _partition_or_damage(services, TopicPartition(info.name, number)) for number in numbers]
     return json_answer(PartitionsOut(items, token))
+
+
+async def _partition_or_damage(services: Services, where: TopicPartition) -> PartitionOut:
+    try:
+        return await _partition(services, where)
+    except PartitionDamaged as damage:
+        return PartitionOut(where.partition, error=entry(damage))
 
 
 async def get_partition(services: Services, request: web.Request, query: NoQuery) -> web.Response:

@@ -4,6 +4,7 @@ What lives here: the shapes and the conversions both ways. What may not: HTTP, t
 exactly the bytes that were produced; the name of the field says how they are written, nothing is guessed by the client.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -172,7 +173,7 @@ def to_payload(partition: int, record: StoredRecord, encoding: Encoding = "auto"
         out.key_bytes = None if key is None else len(key)
         out.value_bytes = None if value is None else len(value)
         return out
-    out.headers = [(name, _header_value(content)) for name, content in record.headers]
+    out.headers = [(name, _header_value(content)) for name, content in record.headers] if record.headers else []
     _write_key(out, key, encoding)
     _write_value(out, value, encoding, record.headers)
     return out
@@ -205,9 +206,14 @@ def _write_value(out: RecordOut, value: bytes | None, encoding: Encoding, header
 def _says_json(headers: Sequence[Header]) -> bool:
     for name, value in headers:
         if value is not None and name.lower() == "content-type":
-            media = value.partition(b";")[0].strip().lower()
-            return media == b"application/json" or media.endswith(b"+json")
+            return _is_json_type(value)
     return False
+
+
+@functools.lru_cache(maxsize=64)
+def _is_json_type(content_type: bytes) -> bool:
+    media = content_type.partition(b";")[0].strip().lower()
+    return media == b"application/json" or media.endswith(b"+json")
 
 
 def _as_text(data: bytes) -> str | None:
@@ -220,7 +226,7 @@ def _as_text(data: bytes) -> str | None:
 def _as_json(data: bytes) -> Raw | None:
     """The bytes as JSON on one line, or None when they are not JSON (or more than a parser here can follow)."""
     try:
-        data.decode()
+        data.isascii() or data.decode()
         raw = _raw_decoder.decode(data)
         return Raw(msgspec.json.format(data, indent=-1)) if b"\n" in data or b"\r" in data else raw
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -47,7 +47,8 @@ class HttpServer:
         shown = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
         self.url = f"http://{shown}:{bound[1]}"
         self._services.facts.listeners["http"] = self.url
-        self._services.metrics.gauge("http_connections", "Open HTTP connections.", read=self._connections)
+        connections = self._services.metrics.gauge("connections", "Open connections.", ("protocol",))
+        connections.read_from(self._connections, "http")
 
     async def stop(self) -> None:
         """Stop listening, drain and close."""

@@ -30,13 +30,14 @@ class TopicsQuery(PageQuery, frozen=True):
 
 
 class TopicItem(msgspec.Struct):
-    """A topic in a list. ``bytes`` is null where the engine cannot tell."""
+    """A topic in a list. ``bytes`` is null where the engine cannot tell; damaged partitions are not part of the sums."""
 
     name: str
     kind: str
     partitions: int
     records: int
     bytes: int | None
+    damaged_partitions: int
 
 
 class TopicsOut(msgspec.Struct):
@@ -69,6 +70,7 @@ class TopicOut(msgspec.Struct):
     partitions: int
     records: int
     bytes: int | None
+    damaged_partitions: int
     created_ms: int
     owner: str | None
     config: dict[str, Any]
@@ -176,6 +178,7 @@ async def _described(services: Services, info: TopicInfo, status: int) -> web.Re
         partitions=info.partitions,
         records=size.records,
         bytes=size.bytes,
+        damaged_partitions=size.damaged_partitions,
         created_ms=info.created_ms,
         owner=info.owner,
         config=dict(info.overrides),

@@ -53,7 +53,7 @@ async def test_metrics_count_requests_and_topics(door: Door) -> None:
     assert samples["logbroker_requests_total", failed] == 1
     produced = (("api", "produce"), ("le", "+Inf"), ("protocol", "http"))
     assert samples["logbroker_request_duration_seconds_bucket", produced] == 1
-    assert samples["logbroker_http_connections", ()] == 1
+    assert samples["logbroker_connections", (("protocol", "http"),)] == 1
 
 
 async def test_a_server_that_cannot_have_its_address_says_so_and_leaves_nothing_open(door: Door) -> None:

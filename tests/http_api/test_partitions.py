@@ -2,7 +2,9 @@
 
 import pytest
 
-from logbroker.model import TopicPartition
+from logbroker.engine.api import Engine
+from logbroker.errors import PartitionDamaged
+from logbroker.model import Bounds, TopicPartition
 from tests.http_api.conftest import Door
 
 pytestmark = pytest.mark.asyncio
@@ -94,6 +96,27 @@ async def test_what_is_held_is_not_trimmed_and_the_rest_is(door: Door) -> None:
     assert good["low_watermark"] > 0
     assert bad["error"]["code"] == "INVALID_OFFSET"
     assert (await door.values(0), await door.values(1)) == ([], ["y"])
+
+
+async def test_a_damaged_partition_does_not_hide_the_others(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    await door.topic(partitions=2)
+    await door.produce({"value": "x", "partition": 0}, {"value": "y", "partition": 1})
+    bounds = type(door.services.engine).bounds
+
+    async def damaged(engine: Engine, where: TopicPartition) -> Bounds:
+        if where.partition == 0:
+            raise PartitionDamaged("orders-0 is damaged at byte 77")
+        return await bounds(engine, where)
+
+    monkeypatch.setattr(type(door.services.engine), "bounds", damaged)
+    bad, good = (await door("GET", "/v1/topics/orders/partitions")).json["items"]
+    assert (bad["high_watermark"], bad["error"]["code"]) == (None, "PARTITION_DAMAGED")
+    assert good["high_watermark"] > 0
+    assert "error" not in good
+    [listed] = (await door("GET", "/v1/topics")).json["items"]
+    assert (listed["records"], listed["damaged_partitions"]) == (good["high_watermark"], 1)
+    metrics = (await door("GET", "/metrics")).body.decode()
+    assert 'logbroker_topic_damaged_partitions{topic="orders"} 1.0' in metrics
 
 
 @pytest.mark.parametrize("engine", ["fake"], indirect=True)
