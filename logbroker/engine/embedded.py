@@ -2,12 +2,13 @@
 
 What lives here: the interface of ``engine.api`` carried out on ``Partition`` objects. What may not: the catalogue's form
 (``catalog``), directories and start-up (``datadir``), deciding what a log deletes (``log.retention``), timers
-(``maintenance``).
+(``node``).
 Invariants: ``catalog.json`` is written before a topic can be used and before its files go; all state is touched on the
 loop's thread only, threads see files and nothing else; after a failed flush nothing is appended or acknowledged.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from uuid import UUID, uuid4
 
@@ -27,12 +28,15 @@ from logbroker.errors import (
     InvalidPartitions,
     PartitionDamaged,
     Recovering,
+    StorageError,
     UnknownTopicOrPartition,
 )
 from logbroker.log.files import Files
 from logbroker.model import Appended, Bounds, OffsetAndTimestamp, ProducerStamp, Record, TopicPartition
 
 _PRODUCER_ID_BLOCK = 1_000
+
+_log = logging.getLogger(__name__)
 
 
 class EmbeddedEngine:
@@ -263,7 +267,7 @@ class EmbeddedEngine:
             raise InvalidOffset(
                 f"cannot trim {where} before {before_offset}: {partition.floor} is still needed by a consumer"
             )
-        return partition.log.trim(before_offset, self._clock.now())
+        return partition.trim(before_offset, self._clock.now())
 
     def hold(self, where: TopicPartition, holder: str, offset: int | None) -> None:
         holds = self.partition(where).holds
@@ -283,9 +287,15 @@ class EmbeddedEngine:
     # -- upkeep ------------------------------------------------------------------------------------------------------
 
     async def maintain(self) -> None:
-        """Roll and retire segments that are due, in slices that do not hold up the loop."""
-        for partition in list(self._partitions.values()):
-            now = self._clock.now()
-            partition.log.roll_if_due(now)
-            partition.log.retain(now, min(partition.floor, partition.high_watermark))
+        """Roll and retire segments that are due, in slices that do not hold up the loop.
+
+        A partition where that fails does not keep the others from it. Raises FlushFailed, and then ``failed`` is resolved.
+        """
+        for where, partition in list(self._partitions.items()):
+            try:
+                partition.maintain(self._clock.now())
+            except FlushFailed:
+                raise
+            except StorageError as error:
+                _log.warning("upkeep of %s failed: %s", where, error)
             await asyncio.sleep(0)

@@ -60,6 +60,12 @@ class Flusher:
             self._idle.clear()
             await self._idle.wait()
 
+    def fail(self, failure: FlushFailed) -> None:
+        """Flush nothing any more and tell ``on_failure``; also for a flush that failed outside of this pool."""
+        if not self._failed:
+            self._failed = True
+            self._on_failure(failure)
+
     def close(self) -> None:
         """Stop the threads. What is under way finishes."""
         self._pool.shutdown(wait=True)
@@ -92,8 +98,7 @@ class Flusher:
                     raise FlushFailed(f"a flush to disk failed: {error}") from error
                 log.finish_flush(ticket)
             except FlushFailed as failure:
-                self._failed = True
-                self._on_failure(failure)
+                self.fail(failure)
             else:
                 if log in self._requested:
                     self._start()

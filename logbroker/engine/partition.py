@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from logbroker.config import INT64_MAX, TopicConfig
 from logbroker.engine.flusher import Flusher, Ticket
-from logbroker.errors import LogbrokerError
+from logbroker.errors import FlushFailed, LogbrokerError
 from logbroker.log.partition import FlushTicket, PartitionLog
 from logbroker.model import Appended, Bounds, Now
 
@@ -58,9 +58,30 @@ class Partition:
         """Write whole batches and see that they get flushed as the topic's durability says."""
         if self._over is not None:
             raise self._over
-        appended = self.log.append(batches, now)
+        try:
+            appended = self.log.append(batches, now)
+        except FlushFailed as failure:
+            self._flusher.fail(failure)
+            raise
         self._after_append()
         return appended
+
+    def trim(self, before_offset: int, now: Now) -> int:
+        """Move the log start to ``before_offset`` and return it. Raises StorageError, FlushFailed."""
+        try:
+            return self.log.trim(before_offset, now)
+        except FlushFailed as failure:
+            self._flusher.fail(failure)
+            raise
+
+    def maintain(self, now: Now) -> None:
+        """Roll and retire the segments that are due. Raises PartitionDamaged, StorageError, FlushFailed."""
+        try:
+            self.log.roll_if_due(now)
+            self.log.retain(now, min(self.floor, self.high_watermark))
+        except FlushFailed as failure:
+            self._flusher.fail(failure)
+            raise
 
     def when_flushed(self, next_offset: int, done: Done) -> None:
         """Call ``done`` once ``next_offset`` is acknowledged, in the order of the offsets; at once if it is."""

@@ -164,6 +164,42 @@ async def test_retention_removes_old_segments_but_nothing_that_is_held(clock: Ma
     await engine.stop()
 
 
+@pytest.mark.parametrize("action", ["trim", "maintain", "roll"])
+async def test_a_flush_that_fails_outside_of_the_flusher_stops_the_engine_too(clock: ManualClock, action: str) -> None:
+    files = FaultFiles()
+    engine = await started(files, clock)
+    await engine.create_topic("orders", 1, {"segment_bytes": 200, "retention_ms": 1000})
+    for number in range(5):
+        await engine.append(WHERE, [Record(b"%d" % number)])
+    clock.advance(5000)
+    kind = "sync_dir" if action == "roll" else "fdatasync"
+    files.fail_next(kind, OSError(5, "Input/output error"), for_good=True)
+    with pytest.raises(FlushFailed):
+        if action == "trim":
+            await engine.trim(WHERE, 3)
+        elif action == "maintain":
+            await engine.maintain()
+        else:
+            await engine.append(WHERE, [Record(bytes(300))])
+    assert engine.failed.done()
+    await engine.stop()
+
+
+async def test_upkeep_goes_on_past_a_partition_where_it_fails(clock: ManualClock) -> None:
+    files = FaultFiles()
+    engine = await started(files, clock)
+    await engine.create_topic("orders", 2, {"segment_bytes": 200, "retention_ms": 1000})
+    other = TopicPartition("orders", 1)
+    for where in (WHERE, other):
+        await engine.append(where, numbered(3))
+    clock.advance(5000)
+    files.fail_next("create", OSError(28, "No space left on device"))
+    await engine.maintain()
+    assert [(await engine.bounds(where)).log_start_offset for where in (WHERE, other)] == [0, 3]
+    assert not engine.failed.done()
+    await engine.stop()
+
+
 async def test_a_damaged_partition_leaves_the_others_alone(clock: ManualClock) -> None:
     files = MemoryFiles()
     engine = await started(files, clock)
