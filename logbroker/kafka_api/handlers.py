@@ -6,7 +6,7 @@ What lives here: the table. What may not: handlers. Invariant: every API of ``wi
 from collections.abc import Mapping
 
 from logbroker.broker.services import Services
-from logbroker.kafka_api import metadata, offsets, producers, versions
+from logbroker.kafka_api import groups_admin, groups_membership, groups_offsets, metadata, offsets, producers, versions
 from logbroker.kafka_api.fetch import Fetch
 from logbroker.kafka_api.produce import Produce
 from logbroker.kafka_api.registry import Cold, Hot
@@ -20,7 +20,18 @@ def handlers_on(services: Services) -> Mapping[Api, Cold | Hot]:
         Api.FETCH: Hot(Fetch(services)),
         Api.LIST_OFFSETS: Cold(offsets.list_offsets, offsets.refuse_list_offsets),
         Api.METADATA: Cold(metadata.metadata, metadata.refuse),
+        Api.OFFSET_COMMIT: Cold(groups_offsets.offset_commit, groups_offsets.refuse_offset_commit),
+        Api.OFFSET_FETCH: Cold(groups_offsets.offset_fetch, groups_offsets.refuse_offset_fetch),
+        Api.FIND_COORDINATOR: Cold(groups_membership.find_coordinator, groups_membership.refuse_find_coordinator),
+        Api.JOIN_GROUP: Cold(groups_membership.join_group),
+        Api.HEARTBEAT: Cold(groups_membership.heartbeat),
+        Api.LEAVE_GROUP: Cold(groups_membership.leave_group),
+        Api.SYNC_GROUP: Cold(groups_membership.sync_group),
+        Api.DESCRIBE_GROUPS: Cold(groups_admin.describe_groups, groups_admin.refuse_describe_groups),
+        Api.LIST_GROUPS: Cold(groups_admin.list_groups),
         Api.API_VERSIONS: Cold(versions.api_versions),
         Api.INIT_PRODUCER_ID: Cold(producers.init_producer_id),
         Api.OFFSET_FOR_LEADER_EPOCH: Cold(offsets.offset_for_leader_epoch, offsets.refuse_offset_for_leader_epoch),
+        Api.DELETE_GROUPS: Cold(groups_admin.delete_groups, groups_admin.refuse_delete_groups),
+        Api.OFFSET_DELETE: Cold(groups_offsets.offset_delete),
     }

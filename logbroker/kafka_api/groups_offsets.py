@@ -1,0 +1,127 @@
+"""OffsetCommit, v2 to v9, OffsetFetch, v1 to v9, and OffsetDelete, v0: the committed offsets of groups.
+
+Intended deviations: a commit's retention time (up to v4) is not used, as offsets are kept for as long as their group and
+topic; there are no pending transactions, so ``require_stable`` never waits; member epochs (KIP-848) are not looked at.
+A commit may move a committed offset back: Kafka's protocol cannot tell a seek from a late request.
+
+What lives here: translation. What may not: anything a group decides.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from typing import Any, Final
+
+from logbroker.broker.services import Services
+from logbroker.errors import LogbrokerError
+from logbroker.groups.events import CommittedOffset
+from logbroker.groups.messages import CommitOffsets, MemberClaim, OffsetToCommit
+from logbroker.kafka_api.answers import Context
+from logbroker.kafka_api.errors import code_of
+from logbroker.kafka_api.offsets import refused_partitions
+from logbroker.model import TopicPartition
+from logbroker.wire.codes import ErrorCode
+
+_GROUPS_FROM: Final = 8
+_NO_OFFSET: Final = -1
+
+
+async def offset_commit(services: Services, request: Any, context: Context) -> dict[str, Any]:
+    """Serve OffsetCommit."""
+    claim = MemberClaim(request.member_id, request.generation_id_or_member_epoch, request.group_instance_id)
+    offsets = tuple(
+        OffsetToCommit(
+            TopicPartition(topic.name, one.partition_index),
+            one.committed_offset,
+            one.committed_leader_epoch,
+            one.committed_metadata,
+        )
+        for topic in request.topics
+        for one in topic.partitions
+    )
+    committed = await services.groups.commit(request.group_id, CommitOffsets(claim, offsets, may_go_back=True))
+    return {"topics": _by_topic(committed.results)}
+
+
+def refuse_offset_commit(request: Any, code: ErrorCode, message: str) -> dict[str, Any]:
+    """Say of every partition that it failed: fenced and unknown members are told so."""
+    return refused_partitions(request, code, "name", "partition_index")
+
+
+async def offset_fetch(services: Services, request: Any, context: Context) -> dict[str, Any]:
+    """Serve OffsetFetch. From v8 on it asks for many groups."""
+    if context.version < _GROUPS_FROM:
+        return {"topics": await _committed(services, request.group_id, request.topics)}
+    groups = []
+    for group in request.groups:
+        try:
+            groups.append({"group_id": group.group_id, "topics": await _committed(services, group.group_id, group.topics)})
+        except LogbrokerError as error:
+            groups.append({"group_id": group.group_id, "error_code": code_of(error)})
+    return {"groups": groups}
+
+
+def refuse_offset_fetch(request: Any, code: ErrorCode, message: str) -> dict[str, Any]:
+    """Say that it failed: once at the top and, where versions ask for many, of every group and partition."""
+    topics = [
+        {
+            "name": topic.name,
+            "partitions": [
+                {"partition_index": index, "committed_offset": _NO_OFFSET, "error_code": code}
+                for index in topic.partition_indexes
+            ],
+        }
+        for topic in request.topics or ()
+    ]
+    groups = [{"group_id": group.group_id, "error_code": code} for group in request.groups]
+    return {"error_code": code, "topics": topics, "groups": groups}
+
+
+async def _committed(services: Services, group_id: str, topics: Sequence[Any] | None) -> list[dict[str, Any]]:
+    """The offsets of the partitions asked for, -1 where there is none; of all that have one for ``topics`` None."""
+    if topics is None:
+        found = await services.groups.fetch_offsets(group_id)
+        names = sorted({where.topic for where in found})
+        wanted = [(name, sorted(where.partition for where in found if where.topic == name)) for name in names]
+    else:
+        wanted = [(topic.name, list(topic.partition_indexes)) for topic in topics]
+        partitions = [TopicPartition(name, index) for name, indexes in wanted for index in indexes]
+        found = await services.groups.fetch_offsets(group_id, partitions)
+    return [
+        {"name": name, "partitions": [_offset(found, TopicPartition(name, i)) for i in indexes]} for name, indexes in wanted
+    ]
+
+
+def _offset(found: Mapping[TopicPartition, CommittedOffset], where: TopicPartition) -> dict[str, Any]:
+    committed = found.get(where)
+    if committed is None:
+        return {"partition_index": where.partition, "committed_offset": _NO_OFFSET, "metadata": ""}
+    return {
+        "partition_index": where.partition,
+        "committed_offset": committed.offset,
+        "committed_leader_epoch": committed.leader_epoch,
+        "metadata": committed.metadata or "",
+    }
+
+
+async def offset_delete(services: Services, request: Any, context: Context) -> dict[str, Any]:
+    """Serve OffsetDelete."""
+    partitions = [TopicPartition(topic.name, one.partition_index) for topic in request.topics for one in topic.partitions]
+    deleted = await services.groups.delete_offsets(request.group_id, partitions)
+    return {"topics": _by_topic(deleted.results)}
+
+
+def _by_topic(results: Iterable[tuple[TopicPartition, LogbrokerError | None]]) -> list[dict[str, Any]]:
+    """Outcomes per partition in the order asked, neighbours of one topic together."""
+    return [
+        {
+            "name": name,
+            "partitions": [
+                {
+                    "partition_index": where.partition,
+                    "error_code": ErrorCode.NONE if error is None else code_of(error),
+                }
+                for where, error in outcomes
+            ],
+        }
+        for name, outcomes in groupby(results, key=lambda outcome: outcome[0].topic)
+    ]
