@@ -158,6 +158,16 @@ async def test_a_body_over_the_limit_is_413_however_it_is_sent(door: Door) -> No
     assert await door.values() == []
 
 
+async def test_a_body_that_is_announced_too_large_is_refused_before_it_is_sent(door: Door) -> None:
+    await door.topic()
+    announced = b"Content-Type: application/json\r\nContent-Length: 1000000000\r\nConnection: close\r\n\r\n"
+    host, _, port = door.url.removeprefix("http://").rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(_POST + announced)
+    assert (await asyncio.wait_for(reader.readline(), 5)).startswith(b"HTTP/1.1 413 ")
+    writer.close()
+
+
 async def test_a_compressed_body_is_read_but_a_bomb_is_refused(door: Door) -> None:
     await door.topic()
     headers = {**JSON, "Content-Encoding": "gzip"}

@@ -72,8 +72,10 @@ def test_a_json_value_is_one_line_when_it_is_read(value: bytes) -> None:
 
 def test_a_json_value_says_so_in_its_headers_unless_they_say_something_else() -> None:
     plain = to_record(msgspec.json.decode(b'{"value_json":{}}', type=RecordIn), 0)
+    among = to_record(msgspec.json.decode(b'{"value_json":{},"headers":[["a","b"]]}', type=RecordIn), 0)
     typed = to_record(msgspec.json.decode(b'{"value_json":{},"headers":[["Content-Type","a/b+json"]]}', type=RecordIn), 0)
     assert plain.headers == (Header("content-type", b"application/json"),)
+    assert among.headers == (Header("a", b"b"), Header("content-type", b"application/json"))
     assert typed.headers == (Header("Content-Type", b"a/b+json"),)
 
 
