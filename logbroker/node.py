@@ -2,15 +2,17 @@
 
 What lives here: the one place that names concrete parts, and the life of a broker in this process. What may not: rules of
 any part, printing, exiting the process.
-Invariants: a door opens only when what stands below it serves, and nothing below is stopped before the doors are shut; a
-node that has failed is not drained, because what it would promise could not be kept.
+Invariants: a door opens only when what stands below it serves, and nothing below is stopped before the doors are shut;
+nothing is deleted before every state machine has loaded and said what it still needs; a node that has failed is not
+drained, because what it would promise could not be kept.
 """
 
 import asyncio
 import ipaddress
 import logging
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from typing import NamedTuple
 
 from logbroker.broker.services import Services, services_on
@@ -75,8 +77,8 @@ class Node:
                 refuse_public("kafka", self._kafka)
         self._clock = clock or SystemClock()
         self._engine = EmbeddedEngine(DiskFiles(config.data_dir), config, topic_defaults, self._clock)
-        self._http_server: HttpServer | None = None
-        self._kafka_server: KafkaServer | None = None
+        self._parts = AsyncExitStack()
+        """What has been started, to be stopped in the reverse order."""
         self.services: Services | None = None
 
     @property
@@ -86,51 +88,72 @@ class Node:
 
     @property
     def listeners(self) -> dict[str, str]:
-        """The URL of each open door by its name."""
+        """Where each open door listens, by its name."""
         return dict(self.services.facts.listeners) if self.services else {}
 
     async def start(self) -> None:
         """Recover the data directory and open the doors. Raises DataDirectoryError, StorageError, InvalidConfig."""
+        async with AsyncExitStack() as parts:
+            await self._start(parts)
+            self._parts = parts.pop_all()
+
+    async def _start(self, parts: AsyncExitStack) -> None:
         await self._engine.start()
-        try:
-            self.services = services_on(self._engine, self._clock, self._config, self._engine.cluster_id)
-            await self.services.groups.start()
-            self.services.lifecycle.report("recovery", True)
-            await self._open_http(self.services)
-            if self._kafka is not None:
-                await self._open_kafka(self.services, self._kafka)
-        except BaseException:
-            await self.stop()
-            raise
+        parts.push_async_callback(self._engine.stop)
+        services = self.services = services_on(self._engine, self._clock, self._config, self._engine.cluster_id)
+        await services.groups.start()
+        parts.push_async_callback(services.groups.stop)
+        upkeep = asyncio.create_task(self._upkeep(), name="upkeep")
+        parts.push_async_callback(_cancelled, upkeep)
+        services.lifecycle.report("recovery", True)
+        await self._open_doors(parts, services)
 
-    async def _open_http(self, services: Services) -> None:
-        server = HttpServer(services)
-        try:
-            await server.start(*self._http)
-        except OSError as error:
-            raise _cannot_open("http", self._http, error) from None
-        self._http_server = server
+    async def _open_doors(self, parts: AsyncExitStack, services: Services) -> None:
+        doors: list[HttpServer | KafkaServer] = []
+        parts.push_async_callback(_shut, doors)
+        http = HttpServer(services)
+        with _opening("http", self._http):
+            await http.start(*self._http)
+        doors.append(http)
+        if self._kafka is not None:
+            kafka = KafkaServer(services)
+            with _opening("kafka", self._kafka):
+                await kafka.start(*self._kafka, advertised=self._kafka_advertised)
+            doors.append(kafka)
 
-    async def _open_kafka(self, services: Services, address: Address) -> None:
-        server = KafkaServer(services)
-        try:
-            await server.start(*address, advertised=self._kafka_advertised)
-        except OSError as error:
-            raise _cannot_open("kafka", address, error) from None
-        self._kafka_server = server
+    async def _upkeep(self) -> None:
+        while not self.failed.done():
+            await asyncio.sleep(self._config.retention_check_ms / 1000)
+            try:
+                await self._engine.maintain()
+            except FlushFailed:
+                return
+            except Exception:  # a defect in upkeep must not end upkeep, and must be seen
+                log.exception("upkeep failed")
 
     async def stop(self) -> None:
         """Answer what waits, let requests under way end within ``drain_ms``, then flush and close everything."""
-        servers = (self._kafka_server, self._http_server)
-        self._kafka_server = self._http_server = None
-        await asyncio.gather(*(server.stop() for server in servers if server is not None))
-        if self.services is not None:
-            await self.services.groups.stop()
-        await self._engine.stop()
+        await self._parts.aclose()
 
 
-def _cannot_open(setting: str, address: Address, error: OSError) -> InvalidConfig:
-    return InvalidConfig(f"{setting} = '{address}' cannot be opened: {error.strerror or error}", setting=setting)
+@contextmanager
+def _opening(setting: str, address: Address) -> Iterator[None]:
+    """Turn the system's refusal of an address into InvalidConfig."""
+    try:
+        yield
+    except OSError as error:
+        why = error.strerror or error
+        raise InvalidConfig(f"{setting} = '{address}' cannot be opened: {why}", setting=setting) from None
+
+
+async def _shut(doors: Sequence[HttpServer | KafkaServer]) -> None:
+    """Shut all doors at the same time, so that they share the time to drain."""
+    await asyncio.gather(*(door.stop() for door in doors))
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])
 
 
 async def run(node: Node, started: Callable[[Node], None]) -> None:
