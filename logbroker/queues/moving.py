@@ -78,8 +78,7 @@ def take_over(draft: Draft, command: c.TakeOver) -> Decision[c.LeaseReply]:
     progress = draft.state.progress(command.source)
     scan = _Scan(draft, command.source)
     for copy in command.copies:
-        if copy.offset not in progress.finished:
-            scan.read(copy)
+        scan.read(copy)
     if command.next_offset > max(progress.seen, scan.seen):
         draft.events.append(e.Seen(command.source, command.next_offset))
     return draft.decision(wait_for_flush=False)
@@ -95,10 +94,15 @@ class _Scan:
         self.seen = 0
 
     def read(self, copy: FoundCopy) -> None:
-        """One copy that is not done, in ascending order."""
+        """One copy, in ascending order.
+
+        A copy that is done but was not taken over yet was itself replaced by one that was read before: it settles all the
+        same what it replaces.
+        """
         to = Position(self._source, copy.offset)
         if self._state.progress(self._source).took(copy.offset):
-            self._wait(to, copy)
+            if not self._is_known(copy):
+                self._wait(to, copy)
             return
         self.seen = copy.offset + 1
         if self._is_void(copy):
@@ -118,14 +122,11 @@ class _Scan:
         return gone is not None and (gone in self._settled or hard.is_finished(gone))
 
     def _wait(self, to: Position, copy: FoundCopy) -> None:
-        if to.source is Source.RETRY and (self._is_new(to) or not self._is_known(copy)):
+        if to.source is Source.RETRY and not self._state.hard.is_finished(to):
             header = copy.header
             self._draft.events.append(
                 e.Waiting(to.offset, copy.first, header.due_ms, header.failures, copy.key, header.replaces)
             )
-
-    def _is_new(self, to: Position) -> bool:
-        return not self._state.progress(to.source).took(to.offset)
 
     def _is_known(self, copy: FoundCopy) -> bool:
         known = self._state.soft.schedule.find(copy.first)
