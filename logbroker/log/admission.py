@@ -9,12 +9,20 @@ producer's.
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from logbroker.config import INT64_MAX, TopicConfig
+from logbroker.config import TopicConfig
 from logbroker.errors import CorruptMessage, InvalidTimestamp, MessageTooLarge
 from logbroker.log.files import Buffer
 from logbroker.log.state import COVERED
 from logbroker.model import NO_TIMESTAMP, ProducerStamp, Record
-from logbroker.records.batch import HEADER_SIZE, BatchHeader, Compression, check_batch, parse_header, stamped_prefix
+from logbroker.records.batch import (
+    HEADER_SIZE,
+    LOG_OVERHEAD,
+    BatchHeader,
+    Compression,
+    check_batch,
+    parse_header,
+    stamped_prefix,
+)
 from logbroker.records.codec import decode, encode
 
 LEADER_EPOCH = 0
@@ -44,13 +52,15 @@ def admit(batches: Buffer, config: TopicConfig, now_ms: int, next_offset: int) -
     if not len(batches):
         raise CorruptMessage("there is no record batch to append")
     view = memoryview(batches)
+    total = len(view)
     append_time = now_ms if config.message_timestamp_type == "LogAppendTime" else None
+    recompress = config.compression_type != "producer"
     admitted = []
     position = 0
-    while position < len(view):
+    while position < total:
         header = parse_header(view, position)
-        end = position + header.size
-        if header.size > config.max_message_bytes:
+        end = position + header.batch_length + LOG_OVERHEAD
+        if end - position > config.max_message_bytes:
             raise MessageTooLarge(
                 f"a batch of {header.size} bytes is larger than max_message_bytes = {config.max_message_bytes}",
                 max_message_bytes=config.max_message_bytes,
@@ -58,10 +68,10 @@ def admit(batches: Buffer, config: TopicConfig, now_ms: int, next_offset: int) -
         check_batch(view, position, header)
         if append_time is None:
             _check_timestamps(header, config, now_ms)
-        if config.compression_type == "producer":
-            batch = _stamp(view[position:end], header, next_offset, append_time)
-        else:
+        if recompress:
             batch = _recompressed(view, position, header, config, next_offset, append_time)
+        else:
+            batch = _stamp(view if end == total and not position else view[position:end], header, next_offset, append_time)
         admitted.append(batch)
         next_offset += header.last_offset_delta + 1
         position = end
@@ -69,22 +79,22 @@ def admit(batches: Buffer, config: TopicConfig, now_ms: int, next_offset: int) -
 
 
 def _stamp(batch: memoryview, header: BatchHeader, base_offset: int, append_time: int | None) -> Admitted:
+    if append_time is None:
+        prefix = stamped_prefix(header, base_offset, LEADER_EPOCH, None, b"")
+        covered = prefix + batch[_BEHIND_STAMP:COVERED]
+        return Admitted(header, base_offset, header.max_timestamp, covered, (prefix, batch[_BEHIND_STAMP:]))
     prefix = stamped_prefix(header, base_offset, LEADER_EPOCH, append_time, batch[HEADER_SIZE:])
-    covered = (prefix + batch[_BEHIND_STAMP:COVERED])[:COVERED] if append_time is None else prefix[:COVERED]
-    max_timestamp = header.max_timestamp if append_time is None else append_time
-    return Admitted(header, base_offset, max_timestamp, covered, (prefix, batch[len(prefix) :]))
+    return Admitted(header, base_offset, append_time, prefix[:COVERED], (prefix, batch[HEADER_SIZE:]))
 
 
 def _check_timestamps(header: BatchHeader, config: TopicConfig, now_ms: int) -> None:
     """By the header: the first and the largest timestamp; a record in between may lie further back than the first."""
-    latest = now_ms + config.message_timestamp_after_max_ms
-    if header.max_timestamp > latest:
+    if header.max_timestamp > now_ms + config.message_timestamp_after_max_ms:
         raise InvalidTimestamp(
             f"timestamp {header.max_timestamp} is more than message_timestamp_after_max_ms = "
             f"{config.message_timestamp_after_max_ms} after the broker's clock ({now_ms})"
         )
-    earliest = now_ms - config.message_timestamp_before_max_ms
-    if config.message_timestamp_before_max_ms != INT64_MAX and NO_TIMESTAMP < header.base_timestamp < earliest:
+    if NO_TIMESTAMP < header.base_timestamp < now_ms - config.message_timestamp_before_max_ms:
         raise InvalidTimestamp(
             f"timestamp {header.base_timestamp} is more than message_timestamp_before_max_ms = "
             f"{config.message_timestamp_before_max_ms} before the broker's clock ({now_ms})"

@@ -40,16 +40,17 @@ class Descriptors:
 class OpenFile:
     """A file that is opened on use and closed when others are used more."""
 
-    __slots__ = ("_descriptors", "_file", "_files", "_mapping", "path", "view")
+    __slots__ = ("_descriptors", "_file", "_files", "mapped", "path", "view")
 
     def __init__(self, files: Files, path: str, descriptors: Descriptors) -> None:
         self.path = path
         self._files = files
         self._descriptors = descriptors
         self._file: File | None = None
-        self._mapping: Mapping | None = None
+        self.mapped: Mapping | None = None
+        """The map, if there is one now; holding it keeps it valid."""
         self.view: memoryview | None = None
-        """What is mapped now; holding it keeps it valid."""
+        """What it shows."""
 
     def create(self) -> File:
         """Create the file, empty. Raises StorageError."""
@@ -65,32 +66,27 @@ class OpenFile:
 
     def mapping(self, *, writable: bool = False, at_least: int = 0) -> Mapping:
         """A map of the file as it was when mapped, at least ``at_least`` bytes of it. Raises StorageError."""
-        mapping = self._mapping
+        mapping = self.mapped
         if mapping is not None and len(mapping.view) >= at_least:
             self._descriptors.used(self)
             return mapping
         new = self.get().map(writable=writable)
         if mapping is None:
             self._descriptors.took(self, 1)
-        self._mapping = new
+        self.mapped = new
         self.view = new.view
         return new
 
-    @property
-    def is_mapped(self) -> bool:
-        """Whether there is a map."""
-        return self._mapping is not None
-
     def unmap(self) -> None:
         """Drop the map, so that the file may be cut."""
-        if self._mapping is not None:
-            self._mapping = self.view = None
+        if self.mapped is not None:
+            self.mapped = self.view = None
             self._descriptors.took(self, -1)
 
     def let_go(self) -> None:
         """Close, unless somebody still holds the file or the map."""
         self._descriptors.gave_back(self)
-        self._file = self._mapping = self.view = None
+        self._file = self.mapped = self.view = None
 
     def _took(self, file: File) -> File:
         self._file = file

@@ -21,7 +21,7 @@ from typing import NamedTuple
 from crc32c import crc32c
 
 from logbroker.log.descriptors import OpenFile
-from logbroker.log.files import Files
+from logbroker.log.files import Files, Mapping
 
 OFFSET_ENTRY = struct.Struct(">II")
 TIME_ENTRY = struct.Struct(">qI")
@@ -50,31 +50,44 @@ class SparseIndex:
         self.entries = 0
         self.crc = 0
         self.file = file
-        self.entry = entry
         self._files = files
+        self._entry_size = entry.size
         self._capacity = 0
         """Bytes known to be there for writing; 0 until the first append of this process."""
+        self._reserved: Mapping | None = None
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
+    def reserve_mapped(self, count: int) -> bool:
+        """As ``reserve``, if that takes no system call; returns whether."""
+        self._reserved = self.file.mapped
+        return self._reserved is not None and (self.entries + count) * self._entry_size <= self._capacity
+
     def reserve(self, count: int) -> None:
-        """Make sure that ``count`` more entries fit. Raises DiskFull, StorageError, and then nothing has changed."""
-        needed = (self.entries + count) * self.entry.size
-        if needed <= self._capacity:
-            return
-        there = self._files.exists(self.file.path)
-        file = self.file.get() if there else self.file.create()
-        capacity = max(_FIRST_CAPACITY, self._capacity)
-        while capacity < needed:
-            capacity *= 2
-        if file.size() < capacity:
-            file.allocate(capacity)
-        self._capacity = capacity
+        """Make sure that ``count`` more entries can be appended without fail.
+
+        The index must be whole. Raises DiskFull, StorageError, and then nothing has changed.
+        """
+        needed = (self.entries + count) * self._entry_size
+        if needed > self._capacity:
+            there = self._files.exists(self.file.path)
+            file = self.file.get() if there else self.file.create()
+            capacity = max(_FIRST_CAPACITY, self._capacity)
+            while capacity < needed:
+                capacity *= 2
+            if file.size() < capacity:
+                file.allocate(capacity)
+            self._capacity = capacity
+        self._reserved = self.file.mapping(writable=True, at_least=needed)
+
+    def release(self) -> None:
+        """What was reserved and not used is not needed any more."""
+        self._reserved = None
 
     def append(self, entry: bytes) -> None:
-        """Add an entry for which ``reserve`` has made room."""
-        end = (self.entries + 1) * self.entry.size
-        self.file.mapping(writable=True, at_least=end).write(end - self.entry.size, entry)
+        """Add an entry for which room was reserved."""
+        assert self._reserved is not None, "reserve first"
+        self._reserved.write(self.entries * self._entry_size, entry)
         self.crc = crc32c(entry, self.crc)
         self.entries += 1
 
@@ -88,7 +101,7 @@ class SparseIndex:
     def trim(self) -> None:
         """Cut the file to its entries. Raises StorageError."""
         self.file.unmap()
-        size = self.entries * self.entry.size
+        size = self.entries * self._entry_size
         if not self._files.exists(self.file.path):
             self.file.create()
         elif self._files.size(self.file.path) != size:
@@ -99,8 +112,8 @@ class SparseIndex:
 
     def is_whole(self) -> bool:
         """Whether the file holds the entries it should. Looked at whenever the file is mapped anew."""
-        size = self.entries * self.entry.size
-        if not size or self.file.is_mapped:
+        size = self.entries * self._entry_size
+        if not size or self.file.mapped is not None:
             return True
         if not self._files.exists(self.file.path) or self.file.get().size() < size:
             return False
@@ -111,7 +124,7 @@ class SparseIndex:
 
     def view(self) -> memoryview:
         """The entries."""
-        size = self.entries * self.entry.size
+        size = self.entries * self._entry_size
         return self.file.mapping(writable=True, at_least=size).view[:size] if size else memoryview(b"")
 
 

@@ -11,13 +11,14 @@ Invariants:
 - after a flush that failed nothing is written any more: what is on disk is unknown, and a retry could lie.
 """
 
-from logbroker.config import MIB, SECOND_MS, TopicConfig
+from logbroker.config import INT32_MAX, MIB, SECOND_MS, TopicConfig
 from logbroker.errors import FlushFailed, StorageError
 from logbroker.log.admission import Admitted, admit
 from logbroker.log.checkpoint import Checkpointed
 from logbroker.log.descriptors import Descriptors
 from logbroker.log.files import Buffer, Files, make_dirs
 from logbroker.log.flushing import Dirty, FlushTicket
+from logbroker.log.index import OFFSET_ENTRY, TIME_ENTRY
 from logbroker.log.names import LOG, PRODUCERS, file_name
 from logbroker.log.place import Place
 from logbroker.log.producers import ProducerState, encode_producers
@@ -118,27 +119,29 @@ class PartitionLog:
         ``batches`` is not kept. Raises CorruptMessage, MessageTooLarge, InvalidTimestamp, OutOfOrderSequence,
         DuplicateSequence, InvalidProducerEpoch, DiskFull, StorageError.
         """
-        self._check_usable()
-        base_offset = self._segments.active.next_offset
-        admitted = admit(batches, self.config, now.wall_ms, base_offset)
-        stamps_time = self.config.message_timestamp_type == "LogAppendTime"
-        append_time_ms = now.wall_ms if stamps_time else -1
+        if self._failure is not None:
+            raise self._failure
+        active, config = self._segments.active, self.config
+        base_offset = active.next_offset
+        admitted = admit(batches, config, now.wall_ms, base_offset)
         original = self._producers.check([one.header for one in admitted])
         if original is not None:
             next_offset = original.last_offset + 1
             return Appended(
                 original.base_offset, next_offset, original.append_time_ms, self.log_start_offset, duplicate=True
             )
-        size = sum([one.header.size for one in admitted])
-        next_offset = admitted[-1].base_offset + admitted[-1].header.last_offset_delta + 1
-        if self._must_roll(size, next_offset, now):
+        last = admitted[-1]
+        next_offset = last.base_offset + last.header.last_offset_delta + 1
+        size = last.header.size if len(admitted) == 1 else sum([one.header.size for one in admitted])
+        if active.size and self._must_roll(active, size, next_offset, now):
             self.roll(now)
-        self._write(admitted, size, append_time_ms, now)
+            active = self._segments.active
+        active.append(admitted, size)
+        append_time_ms = -1 if config.message_timestamp_type == "CreateTime" else now.wall_ms
+        self._appended(active, admitted, append_time_ms, now)
         return Appended(base_offset, next_offset, append_time_ms, self.log_start_offset)
 
-    def _write(self, admitted: list[Admitted], size: int, append_time_ms: int, now: Now) -> None:
-        active = self._segments.active
-        active.append(admitted, size)
+    def _appended(self, active: Segment, admitted: list[Admitted], append_time_ms: int, now: Now) -> None:
         self._dirty.add(active.log)
         for one in admitted:
             if one.header.producer_id >= 0:
@@ -148,13 +151,15 @@ class PartitionLog:
         self._appended_at_ms = now.mono_ms
         self._changed = True
 
-    def _must_roll(self, size: int, next_offset: int, now: Now) -> bool:
-        active, config = self._segments.active, self.config
-        return active.size > 0 and (
+    def _must_roll(self, active: Segment, size: int, next_offset: int, now: Now) -> bool:
+        config = self.config
+        index_bytes = config.segment_index_bytes
+        return (
             active.size + size > config.segment_bytes
             or now.wall_ms - self._active_since_ms >= config.segment_ms
-            or active.is_full(config.segment_index_bytes)
-            or not active.takes(size, next_offset)
+            or active.index.entries >= index_bytes // OFFSET_ENTRY.size
+            or active.times.entries >= index_bytes // TIME_ENTRY.size - 1  # one is for the last entry, at the seal
+            or next_offset - active.base_offset > INT32_MAX  # offsets in an index are relative, in 32 bits
         )
 
     # -- reading -----------------------------------------------------------------------------------------------------

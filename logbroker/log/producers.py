@@ -11,7 +11,7 @@ append time i64; CRC-32C of all before u32. It holds the state after the batches
 """
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from crc32c import crc32c
@@ -75,12 +75,14 @@ class Producers:
     def __iter__(self) -> Iterator[ProducerState]:
         return iter(self._states.values())
 
-    def check(self, headers: Iterable[BatchHeader]) -> ProducedBatch | None:
+    def check(self, headers: Sequence[BatchHeader]) -> ProducedBatch | None:
         """Whether the batches follow what their producers appended; None if they do.
 
         Where they repeat remembered batches, one that spans the originals. Raises OutOfOrderSequence, DuplicateSequence,
         InvalidProducerEpoch.
         """
+        if len(headers) == 1 and headers[0].producer_id < 0:
+            return None
         ahead: dict[int, tuple[int, int]] = {}
         repeated: list[ProducedBatch] = []
         fresh = False

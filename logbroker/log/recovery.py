@@ -88,6 +88,7 @@ class _Recovery:
         else:
             self._read_past(point)
             self._make_durable(stored, point)
+        self._snapshots.remove_after(self._segments[-1].next_offset)
         self._producers.expire(self._now.wall_ms)
         retired = [one for one in self._segments[:-1] if one.next_offset <= stored.log_start_offset]
         return Recovered(
@@ -278,10 +279,8 @@ class _Recovery:
         active = self._segments[-1]
         if active.next_offset < stored.log_start_offset:
             active = self._start_again(stored.log_start_offset)
-        self._snapshots.remove_after(active.next_offset)
         if len(self._producers):
             snapshot = encode_producers(self._producers, active.next_offset)
-            self._snapshots.remove(active.next_offset)  # it may not be whole
             self._snapshots.store(active.next_offset, snapshot, durable=True)
         self._place.sync()
         self._checkpoint.store(

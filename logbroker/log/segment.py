@@ -114,7 +114,8 @@ class Segment:
 
     def ready(self) -> None:
         """Make sure both indexes are right. Raises PartitionDamaged, StorageError."""
-        self.state()
+        if self.tally is None and self._state is None:
+            self.state()
         if self.index_lies or not self.index.is_whole() or not self.times.is_whole():
             self._rebuild()
 
@@ -149,11 +150,14 @@ class Segment:
                     f"the batch at {position} starts with offset {header.base_offset}, not {tally.next_offset}", header
                 )
                 break
-            tally.reserve(header.size, 1, interval)
+            if tally.needs_entries(header.size, interval):
+                self.index.reserve(1)
+                self.times.reserve(1)
             header_crc = crc32c(memoryview(buffer)[at : at + COVERED], tally.header_crc)
             tally.add(header, header.base_offset, header.max_timestamp, header_crc, interval)
             if seen is not None:
                 seen(header)
+        self._release()
         return walk
 
     # -- appending and sealing ---------------------------------------------------------------------------------------
@@ -161,9 +165,9 @@ class Segment:
     def append(self, batches: Sequence[Admitted], size: int) -> None:
         """Write batches of ``size`` bytes together; all or none. Raises DiskFull, StorageError."""
         interval = self._place.index_interval_bytes
-        if self._growing.needs_entries(size, interval):
-            self.ready()
-            self._growing.reserve(size, len(batches), interval)
+        needs_entries = self._growing.needs_entries(size, interval)
+        if needs_entries:
+            self._reserve(len(batches))
         tally = self._growing  # not before: building the indexes again replaces it
         parts = batches[0].parts if len(batches) == 1 else [part for batch in batches for part in batch.parts]
         self.log.get().append(parts)
@@ -172,6 +176,19 @@ class Segment:
         self.size = tally.size
         self.next_offset = tally.next_offset
         self.written_lately = True
+        if needs_entries:
+            self._release()
+
+    def _reserve(self, count: int) -> None:
+        """Make sure that ``count`` entries can be added to each index, which once the log is written must not fail."""
+        if self.index_lies or not (self.index.reserve_mapped(count) and self.times.reserve_mapped(count)):
+            self.ready()
+            self.index.reserve(count)
+            self.times.reserve(count)
+
+    def _release(self) -> None:
+        self.index.release()
+        self.times.release()
 
     @property
     def _growing(self) -> Tally:
@@ -192,17 +209,6 @@ class Segment:
         self.next_offset = self._growing.next_offset
         return walk
 
-    def takes(self, size: int, next_offset: int) -> bool:
-        """Whether ``size`` more bytes up to ``next_offset`` fit the 32 bits of index entries."""
-        return self._growing.takes(size, next_offset)
-
-    def is_full(self, index_bytes: int) -> bool:
-        """Whether an index has reached the size at which Kafka rolls."""
-        return (
-            self.index.entries >= index_bytes // OFFSET_ENTRY.size
-            or self.times.entries >= index_bytes // TIME_ENTRY.size - 1
-        )
-
     def finish_indexes(self) -> SegmentState:
         """Add the last time entry and cut the index files to what they hold; appending may still go on afterwards."""
         self.ready()
@@ -222,6 +228,7 @@ class Segment:
     def _finish(self, tally: Tally) -> SegmentState:
         self.times.reserve(1)
         tally.add_time()
+        self.times.release()
         self.index.trim()
         self.times.trim()
         return tally.state()

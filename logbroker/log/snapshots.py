@@ -20,15 +20,17 @@ class Snapshots:
     def __init__(self, place: Place, offsets: list[int]) -> None:
         self._place = place
         self._offsets = sorted(offsets)
+        self._whole: set[int] = set()
+        """Those known to be right, because they were written or loaded since the start."""
         self.durable: int | None = None
         """The offset of the newest one that is known to be on disk."""
 
     def store(self, offset: int, snapshot: bytes, *, durable: bool = False) -> list[str]:
         """Write ``snapshot``, valid at ``offset``, and remove those no longer needed, whose paths are returned.
 
-        One that is there already stays. If ``durable``, it is flushed, all but its name. Raises StorageError.
+        One that is known to be right stays as it is. If ``durable``, it is flushed, all but its name. Raises StorageError.
         """
-        file = self._place.files.open(self._path(offset)) if offset in self._offsets else self._write(offset, snapshot)
+        file = self._place.files.open(self._path(offset)) if offset in self._whole else self._write(offset, snapshot)
         try:
             if durable:
                 file.fdatasync()
@@ -42,9 +44,11 @@ class Snapshots:
         return [self._path(old) for old in surplus]
 
     def _write(self, offset: int, snapshot: bytes) -> File:
+        self.remove(offset)
         file = self._place.files.create(self._path(offset))
         self._offsets = sorted({*self._offsets, offset})
         file.append([snapshot])
+        self._whole.add(offset)
         return file
 
     def remove(self, offset: int) -> None:
@@ -52,6 +56,7 @@ class Snapshots:
         if offset in self._offsets:
             self._place.files.unlink(self._path(offset))
             self._offsets.remove(offset)
+            self._whole.discard(offset)
 
     def load_newest(self, at_most: int) -> tuple[Producers, int] | None:
         """The newest whole one at or before an offset, with its offset."""
@@ -62,15 +67,14 @@ class Snapshots:
             finally:
                 file.close()
             if loaded is not None and loaded[1] == offset:
+                self._whole.add(offset)
                 return loaded
         return None
 
-    def remove_after(self, end: int) -> bool:
-        """Remove those of offsets that do not exist (any more). Returns whether there were any."""
-        beyond = [one for one in self._offsets if one > end]
-        for offset in beyond:
+    def remove_after(self, end: int) -> None:
+        """Remove those of offsets that do not exist (any more)."""
+        for offset in [one for one in self._offsets if one > end]:
             self.remove(offset)
-        return bool(beyond)
 
     def _path(self, offset: int) -> str:
         return self._place.at(file_name(offset, PRODUCERS))

@@ -5,7 +5,6 @@ is built again, so all three agree byte for byte with what Kafka would have writ
 itself.
 """
 
-from logbroker.config import INT32_MAX
 from logbroker.log.index import OFFSET_ENTRY, TIME_ENTRY, SparseIndex
 from logbroker.log.state import SegmentState
 from logbroker.model import NO_TIMESTAMP
@@ -26,6 +25,8 @@ class Tally:
         self.header_crc = state.header_crc
         self._index = index
         self._times = times
+        self._last_time: int | None = None
+        """The timestamp of the last time entry; None until it is needed, as the file is not looked at before."""
         index.resume(state.index_entries, state.index_crc)
         times.resume(state.time_entries, state.time_crc)
 
@@ -46,21 +47,8 @@ class Tally:
             self._times.crc,
         )
 
-    def takes(self, size: int, next_offset: int) -> bool:
-        """Whether batches of ``size`` bytes up to ``next_offset`` can be told apart by 32-bit index entries."""
-        return self.size + size <= INT32_MAX and next_offset - 1 - self.base_offset <= INT32_MAX
-
-    def reserve(self, size: int, batches: int, interval: int) -> None:
-        """Make room for the index entries that ``batches`` of ``size`` bytes together may need.
-
-        The indexes must be ready (``Segment.ready``). Raises DiskFull, StorageError, and then nothing has changed.
-        """
-        if self.needs_entries(size, interval):
-            self._index.reserve(batches)
-            self._times.reserve(batches)
-
     def needs_entries(self, size: int, interval: int) -> bool:
-        """Whether appending ``size`` bytes may add an index entry."""
+        """Whether appending ``size`` bytes may add an index entry, for which room must be reserved first."""
         return self.since_index + size > interval
 
     def add(self, header: BatchHeader, base_offset: int, max_timestamp_ms: int, header_crc: int, interval: int) -> None:
@@ -82,10 +70,13 @@ class Tally:
 
     def add_time(self) -> None:
         """Add the largest timestamp to the time index if it has grown since the last entry there."""
-        if self.max_timestamp_ms > self._last_time():
+        if self._last_time is None:
+            self._last_time = self._read_last_time()
+        if self.max_timestamp_ms > self._last_time:
             self._times.append(TIME_ENTRY.pack(self.max_timestamp_ms, self.max_timestamp_offset - self.base_offset))
+            self._last_time = self.max_timestamp_ms
 
-    def _last_time(self) -> int:
+    def _read_last_time(self) -> int:
         times = self._times
         if not times.entries:
             return NO_TIMESTAMP
