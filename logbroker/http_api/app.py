@@ -7,6 +7,7 @@ documents; ``only_from`` refuses foreign hosts before anything is looked at.
 import asyncio
 import functools
 import itertools
+import logging
 import os
 import re
 import time
@@ -24,6 +25,8 @@ from logbroker.http_api.openapi import openapi_document
 from logbroker.http_api.requests import query_reader
 from logbroker.http_api.route import Route, aiohttp_path
 from logbroker.http_api.routes import ROUTES
+
+access = logging.getLogger("logbroker.http.access")
 
 _GIVEN_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _Running = set[asyncio.Task[web.StreamResponse]]
@@ -84,11 +87,19 @@ def _scoped(services: Services) -> Middleware:
             answer.headers["X-Request-Id"] = request[REQUEST_ID]
             answer.headers["Server"] = "logbroker"
         api = request.get(API, "none")
+        took = time.perf_counter() - began
         counted.add(1, "http", api, str(answer.status))
-        timed.observe(time.perf_counter() - began, "http", api)
+        timed.observe(took, "http", api)
+        if access.isEnabledFor(logging.DEBUG):
+            _log_access(request, answer, took)
         return answer
 
     return scoped
+
+
+def _log_access(request: web.Request, answer: web.StreamResponse, took: float) -> None:
+    facts = (request.method, request.rel_url.raw_path_qs[:300], answer.status, took * 1_000)
+    access.debug("%s %s %d in %.1f ms", *facts, extra={"request_id": request[REQUEST_ID]})
 
 
 def _request_ids() -> Callable[[], str]:

@@ -53,6 +53,8 @@ WaitMs = Annotated[int, Meta(ge=0, le=MAX_WAIT_MS, description="How long to wait
 IsolationLevel = Literal["read_uncommitted", "read_committed"]
 
 _encoder = msgspec.json.Encoder()
+_INERT = {"Content-Security-Policy": "sandbox; default-src 'none'", "X-Content-Type-Options": "nosniff"}
+"""A record may be a web page by its own account; it must not run as one of ours."""
 
 
 class FetchQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -153,6 +155,7 @@ async def fetch_one(services: Services, request: web.Request, query: RecordQuery
         return json_answer(to_payload(where.partition, record, query.encoding))
     headers = raw_headers(where.partition, record)
     headers["Content-Type"] = media_type(record)
+    headers.update(_INERT)
     return web.Response(body=record.value or b"", headers=headers)
 
 

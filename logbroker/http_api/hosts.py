@@ -33,7 +33,7 @@ class AllowedHosts:
     """
 
     def __init__(self, bound: str, extra: Iterable[str]) -> None:
-        self._names = _LOOPBACK | {bound.strip("[]").lower()} | {name.lower() for name in extra}
+        self._names = _LOOPBACK | {bound.strip("[]").lower()} | {host_name(name) for name in extra}
         self._any_address = bound.strip("[]") in _UNSPECIFIED
         self._seen: set[str] = set()
 

@@ -37,7 +37,7 @@ async def test_the_brokers_own_pages_may_call_it(door: Door) -> None:
 
 
 def test_named_hosts_are_served_and_their_pages_trusted() -> None:
-    hosts = AllowedHosts("127.0.0.1", ("Broker.example",))
+    hosts = AllowedHosts("127.0.0.1", ("Broker.example:443",))
     assert hosts.serves("broker.example:8080")
     assert hosts.serves("broker.example.")
     assert hosts.trusts("https://broker.example", "127.0.0.1:8080")

@@ -208,6 +208,7 @@ async def test_a_raw_body_is_one_record_with_its_metadata_in_headers(door: Door)
         headers={"Accept": "application/octet-stream"},
     )
     assert raw.body == b"\x00\xff raw"
+    assert raw.headers["Content-Security-Policy"].startswith("sandbox")
     for name in headers:
         assert raw.headers[name] == headers[name]
 
