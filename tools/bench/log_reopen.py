@@ -13,10 +13,9 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from logbroker.log.files import Buffer, File, Files, Mapping
-from logbroker.log.files.disk import DiskFiles
+from tools.bench.log_files import counting
 from tools.bench.log_setup import MEBIBYTE, WHERE, batch_of, engine_on, fill, make_topic
 from tools.bench.measure import Figure, at_most
 
@@ -24,57 +23,6 @@ SEGMENTS = 80
 SEGMENT_BYTES = 128 * MEBIBYTE
 MOST_READ = 2 * 64 * MEBIBYTE
 """The recovery point is stored each 64 MiB; what came in since the last flush is read as well."""
-
-
-class Tally:
-    """The bytes that were read or mapped; a map counts in full, touched or not, but for the logs."""
-
-    def __init__(self) -> None:
-        self.read = 0
-        self.mapped = 0
-
-
-class CountingFile:
-    """A file whose reads are counted."""
-
-    def __init__(self, file: File, tally: Tally) -> None:
-        self._file = file
-        self._tally = tally
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)
-
-    def pread(self, size: int, position: int) -> bytes:
-        data = self._file.pread(size, position)
-        self._tally.read += len(data)
-        return data
-
-    def pread_cached(self, size: int, position: int) -> Buffer | None:
-        data = self._file.pread_cached(size, position)
-        self._tally.read += len(data or b"")
-        return data
-
-    def map(self, *, writable: bool = False) -> Mapping:
-        mapping = self._file.map(writable=writable)
-        self._tally.mapped += len(mapping.view)
-        return mapping
-
-
-class CountingFiles:
-    """Files of a disk whose reads are counted."""
-
-    def __init__(self, directory: Path) -> None:
-        self._files = DiskFiles(directory)
-        self.tally = Tally()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._files, name)
-
-    def open(self, path: str) -> CountingFile:
-        return CountingFile(self._files.open(path), self.tally)
-
-    def create(self, path: str) -> CountingFile:
-        return CountingFile(self._files.create(path), self.tally)
 
 
 async def _write(directory: Path, ending: str) -> None:
@@ -88,15 +36,15 @@ async def _write(directory: Path, ending: str) -> None:
 
 
 async def _open(directory: Path) -> None:
-    files = CountingFiles(directory)
+    files, tally = counting(directory)
     begin = time.perf_counter()
-    async with engine_on(directory, cast(Files, files)) as engine:
+    async with engine_on(directory, files) as engine:
         seconds = time.perf_counter() - begin
         assert engine.storage is not None
         facts = {
             "seconds": seconds,
-            "read": files.tally.read,
-            "mapped": files.tally.mapped,
+            "read": tally.read,
+            "mapped": tally.mapped,
             "segments": len(engine.storage.segments(WHERE)),
             "bytes": engine.storage.size_bytes(WHERE),
             "end": (await engine.bounds(WHERE)).high_watermark,

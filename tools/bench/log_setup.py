@@ -53,10 +53,11 @@ async def fill(raw: RawBatches, where: TopicPartition, batch: bytes, total: int)
         unflushed += len(batch)
         if unflushed >= 64 * MEBIBYTE or written >= total:
             unflushed = 0
-            await _flush(raw, where, appended.next_offset)
+            await flushed(raw, where, appended.next_offset)
 
 
-async def _flush(raw: RawBatches, where: TopicPartition, next_offset: int) -> None:
-    flushed = asyncio.Event()
-    raw.when_flushed(where, next_offset, lambda _: flushed.set())
-    await flushed.wait()
+async def flushed(raw: RawBatches, where: TopicPartition, next_offset: int) -> None:
+    """Return when everything below ``next_offset`` is acknowledged."""
+    reached = asyncio.Event()
+    raw.when_flushed(where, next_offset, lambda _: reached.set())
+    await reached.wait()
