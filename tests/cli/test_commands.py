@@ -39,7 +39,7 @@ def test_topic_ls_shows_a_table(logbroker: CommandLine) -> None:
 def test_topic_ls_in_json_has_the_fields_of_the_http_api(logbroker: CommandLine) -> None:
     logbroker("topic", "create", "json-orders")
     assert logbroker("topic", "ls", "json-", "-o", "json").json == [
-        {"name": "json-orders", "kind": "log", "partitions": 1, "records": 0, "bytes": 0}
+        {"name": "json-orders", "kind": "log", "partitions": 1, "records": 0, "bytes": 0, "damaged_partitions": 0}
     ]
     assert logbroker("topic", "ls", "json-", "-o", "jsonl").rows[0]["name"] == "json-orders"
 
