@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from tools.bench.servers.process import HOST
 
 _HEADERS_END = b"\r\n\r\n"
+_LAST_CHUNK = b"0\r\n\r\n"
 
 
 @dataclass
@@ -54,11 +55,17 @@ class Connection:
                 return None
             if head[9:12] not in (b"200", b"201"):
                 raise RuntimeError(f"refused: {self._received[:600]!r}")
-            length = head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0]
+            self._set_end(head.lower())
+        whole = len(self._received) >= self._wanted if self._wanted else self._received.endswith(_LAST_CHUNK)
+        return self._received.partition(_HEADERS_END)[2] if whole else None
+
+    def _set_end(self, head: bytes) -> None:
+        """From here on the end of the answer is known: a length, or (0) the last chunk."""
+        if b"transfer-encoding: chunked" in head:
+            self._wanted = 0
+        else:
+            length = head.partition(b"content-length:")[2].partition(b"\r\n")[0]
             self._wanted = len(head) + len(_HEADERS_END) + int(length)
-        if len(self._received) < self._wanted:
-            return None
-        return self._received.partition(_HEADERS_END)[2]
 
     def call(self, data: bytes) -> bytes:
         """Send a request and wait for the body of its answer."""
