@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from logbroker.config import INT64_MAX
 from logbroker.engine.api import Engine, Isolation
 from logbroker.errors import InvalidOffset
 from logbroker.model import TopicPartition
 
-INT64_MAX = 2**63 - 1
 _LOOK_BACK_BYTES = 1 << 20
 
 

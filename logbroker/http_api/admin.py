@@ -1,4 +1,8 @@
-"""The broker itself: ``/livez``, ``/readyz``, ``/v1/info``, ``/metrics``."""
+"""The broker itself: ``/livez``, ``/readyz``, ``/v1/info``, ``/metrics``.
+
+What lives here: what the process says of itself. What may not: deciding whether it is ready (``Lifecycle`` is told by
+the node). Invariant: each answers while the broker recovers or drains.
+"""
 
 import msgspec
 from aiohttp import web

@@ -1,6 +1,7 @@
 """Reading records: ``GET .../partitions/{p}/records``, ``.../records/{offset}`` and ``POST /v1/fetch``.
 
 What lives here: queries to positions and limits, and what was fetched to JSON, NDJSON, record batches or a raw body.
+What may not: reading itself, which is the use case's. Invariant: every answer says where to go on.
 """
 
 import asyncio

@@ -1,4 +1,8 @@
-"""Partitions: their bounds, offsets by time, trim, and segments where the engine has files."""
+"""Partitions: their bounds, offsets by time, trim, and segments where the engine has files.
+
+What lives here: questions and changes that name partitions, but for records. Invariant: a trim is checked whole before any
+partition is trimmed; a damaged partition never hides the others of a list.
+"""
 
 from typing import Annotated, Any, Literal
 

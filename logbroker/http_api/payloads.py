@@ -12,11 +12,11 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
 from logbroker.broker.produce import Outcome, Produced
+from logbroker.config import INT64_MAX
 from logbroker.errors import InvalidRequest
 from logbroker.http_api.errors import entry
 from logbroker.model import Header, Record, StoredRecord
 
-INT64_MAX = 2**63 - 1
 MAX_RECORDS = 10_000
 
 Offset: TypeAlias = Annotated[int, Meta(ge=0, le=INT64_MAX)]

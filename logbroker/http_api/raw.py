@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from multidict import CIMultiDict
 
+from logbroker.config import INT64_MAX
 from logbroker.errors import InvalidRequest
 from logbroker.http_api.requests import OCTETS
 from logbroker.model import Header, Record, StoredRecord
@@ -17,7 +18,6 @@ from logbroker.model import Header, Record, StoredRecord
 _PREFIX = "logbroker-"
 _HEADER_PREFIX = "logbroker-header-"
 _QUEUE_ONLY = frozenset({"logbroker-delay-ms", "logbroker-priority", "logbroker-dedup-id"})
-_INT64_MAX = 2**63 - 1
 
 
 def raw_record(headers: Mapping[str, str], body: bytes, common: tuple[Header, ...]) -> tuple[Record, int | None]:
@@ -34,7 +34,7 @@ def raw_record(headers: Mapping[str, str], body: bytes, common: tuple[Header, ..
     if content_type is not None and content_type != OCTETS and not _has_content_type(record_headers):
         record_headers.append(Header("content-type", _bytes(content_type)))
     key = _key(given)
-    timestamp_ms = _number(given, "logbroker-timestamp-ms", _INT64_MAX)
+    timestamp_ms = _number(given, "logbroker-timestamp-ms", INT64_MAX)
     partition = _number(given, "logbroker-partition", 2**31 - 1)
     for name in given:
         raise InvalidRequest(
