@@ -103,6 +103,7 @@ class Node:
         services = self.services = services_on(self._engine, self._clock, self._config, self._engine.cluster_id)
         await services.groups.start()
         parts.push_async_callback(services.groups.stop)
+        parts.push_async_callback(services.members.close)
         upkeep = asyncio.create_task(self._upkeep(), name="upkeep")
         parts.push_async_callback(_cancelled, upkeep)
         services.lifecycle.report("recovery", True)

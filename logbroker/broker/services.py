@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 
 import logbroker
 from logbroker.broker.fetch import Fetch
+from logbroker.broker.lag import Lag
 from logbroker.broker.lifecycle import Lifecycle
+from logbroker.broker.members import Members
 from logbroker.broker.produce import Produce
+from logbroker.broker.resets import Resets
 from logbroker.broker.topics import Topics
 from logbroker.broker.waiting import Waiting
 from logbroker.clock import Clock
@@ -47,6 +50,10 @@ class Services:
     fetch: Fetch
     groups: GroupCoordinator
     """To be started before a door that serves groups opens."""
+    members: Members
+    """To be closed before ``groups`` stop."""
+    resets: Resets
+    lag: Lag
 
 
 def services_on(
@@ -58,6 +65,7 @@ def services_on(
     waiting = Waiting(engine, lifecycle.closing)
     groups = GroupCoordinator(engine, clock, _group_limits(config))
     topics = Topics(engine, config, groups.forget_topic)
+    fetch = Fetch(engine, clock, waiting, metrics)
     metrics.gauge("long_polls_waiting", "Requests that wait for records.", read=lambda: waiting.count)
     return Services(
         engine=engine,
@@ -69,8 +77,11 @@ def services_on(
         waiting=waiting,
         topics=topics,
         produce=Produce(engine, topics, clock, metrics),
-        fetch=Fetch(engine, clock, waiting, metrics),
+        fetch=fetch,
         groups=groups,
+        members=Members(engine, groups, fetch, waiting, clock),
+        resets=Resets(engine, topics, groups),
+        lag=Lag(engine, groups, clock),
     )
 
 

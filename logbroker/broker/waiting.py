@@ -5,10 +5,15 @@ wait ends: the engine's waiter is cancelled with it, also when the caller is can
 """
 
 import asyncio
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Coroutine, Mapping
+from typing import Any, TypeVar
 
 from logbroker.engine.api import Engine
+from logbroker.errors import Recovering
 from logbroker.model import TopicPartition
+
+T = TypeVar("T")
 
 
 class Waiting:
@@ -37,4 +42,23 @@ class Waiting:
         finally:
             self.count -= 1
             change.cancel()
+            stop.cancel()
+
+    async def for_end(self, timeout_ms: float) -> None:
+        """Wait for the end of the broker, or for ``timeout_ms``."""
+        if timeout_ms > 0:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._closing.wait(), timeout_ms / 1000)
+
+    async def while_open(self, work: Coroutine[Any, Any, T]) -> T:
+        """The outcome of ``work``. Raises Recovering when the broker stops first; ``work`` is cancelled then."""
+        working = asyncio.ensure_future(work)
+        stop = asyncio.ensure_future(self._closing.wait())
+        try:
+            await asyncio.wait((working, stop), return_when=asyncio.FIRST_COMPLETED)
+            if not working.done():
+                raise Recovering("the broker is stopping")
+            return await working
+        finally:
+            working.cancel()
             stop.cancel()

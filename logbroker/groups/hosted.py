@@ -11,7 +11,7 @@ Callers poll at least every ``heartbeat_interval_ms``, also while they wait for 
 
 import asyncio
 from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from logbroker.engine.api import Engine
@@ -94,9 +94,27 @@ class HostedMembers:
                     raise unknown_member(member_id)
                 ended.result()
         except LogbrokerError:
-            self._hosted.pop((group_id, member_id), None)
+            self.forget(group_id, member_id)
             raise
         return hosted.standing
+
+    async def heartbeat(self, group_id: str, member_id: str) -> Standing:
+        """Say that the member lives, and no more: it keeps what it has, and a rebalance that is due waits for its poll.
+
+        Raises UnknownMember when the member has to join again.
+        """
+        hosted = await self._find(group_id, member_id)
+        try:
+            is_due = await hosted.member.must_enter()
+        except LogbrokerError:
+            self.forget(group_id, member_id)
+            raise
+        standing = hosted.standing
+        return replace(standing, is_rebalancing=is_due or standing.is_rebalancing)
+
+    def forget(self, group_id: str, member_id: str) -> None:
+        """Let go of a member whose caller is gone; if it lives after all, its next poll finds it again."""
+        self._hosted.pop((group_id, member_id), None)
 
     async def commit(
         self, group_id: str, member_id: str, offsets: Sequence[m.OffsetToCommit], *, may_go_back: bool = False
