@@ -91,6 +91,16 @@ class ProducerStamp(NamedTuple):
     base_sequence: int = -1
 
 
+class ActiveProducer(NamedTuple):
+    """An idempotent producer whose last batches a partition remembers."""
+
+    producer_id: int
+    epoch: int
+    last_sequence: int
+    last_append_ms: int
+    """By the broker's clock."""
+
+
 class Bounds(NamedTuple):
     """Where a partition can be read. Readers see offsets in ``[log_start_offset, high_watermark)``."""
 

@@ -76,6 +76,7 @@ class Node:
             if self._kafka is not None:
                 refuse_public("kafka", self._kafka)
         self._clock = clock or SystemClock()
+        self._topic_defaults = topic_defaults
         self._engine = EmbeddedEngine(DiskFiles(config.data_dir), config, topic_defaults, self._clock)
         self._parts = AsyncExitStack()
         """What has been started, to be stopped in the reverse order."""
@@ -100,7 +101,10 @@ class Node:
     async def _start(self, parts: AsyncExitStack) -> None:
         await self._engine.start()
         parts.push_async_callback(self._engine.stop)
-        services = self.services = services_on(self._engine, self._clock, self._config, self._engine.cluster_id)
+        services = self.services = services_on(
+            self._engine, self._clock, self._config, self._engine.cluster_id, topic_defaults=self._topic_defaults
+        )
+        await services.settings.load()
         await services.groups.start()
         parts.push_async_callback(services.groups.stop)
         parts.push_async_callback(services.members.close)

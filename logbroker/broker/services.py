@@ -13,10 +13,11 @@ from logbroker.broker.lifecycle import Lifecycle
 from logbroker.broker.members import Members
 from logbroker.broker.produce import Produce
 from logbroker.broker.resets import Resets
+from logbroker.broker.settings import BrokerSettings
 from logbroker.broker.topics import Topics
 from logbroker.broker.waiting import Waiting
 from logbroker.clock import Clock
-from logbroker.config import BrokerConfig
+from logbroker.config import BrokerConfig, TopicConfig
 from logbroker.engine.api import Engine
 from logbroker.groups.coordinator import GroupCoordinator
 from logbroker.groups.messages import GroupLimits
@@ -41,6 +42,10 @@ class Services:
     engine: Engine
     clock: Clock
     config: BrokerConfig
+    """What the process was started with; ``settings`` has what may change while it runs."""
+    settings: BrokerSettings
+    """To be loaded before a door opens."""
+    topic_defaults: TopicConfig
     facts: Facts
     lifecycle: Lifecycle
     metrics: Metrics
@@ -57,20 +62,35 @@ class Services:
 
 
 def services_on(
-    engine: Engine, clock: Clock, config: BrokerConfig, cluster_id: str, metrics: Metrics | None = None
+    engine: Engine,
+    clock: Clock,
+    config: BrokerConfig,
+    cluster_id: str,
+    *,
+    metrics: Metrics | None = None,
+    topic_defaults: TopicConfig | None = None,
 ) -> Services:
     """The use cases over ``engine``."""
     metrics = metrics or Metrics()
+    settings = BrokerSettings(engine, config)
     lifecycle = Lifecycle()
     waiting = Waiting(engine, lifecycle.closing)
     groups = GroupCoordinator(engine, clock, _group_limits(config))
     topics = Topics(engine, config, groups.forget_topic)
+
+    def changed(config: BrokerConfig) -> None:
+        topics.config = config
+        groups.set_limits(_group_limits(config))
+
+    settings.follow(changed)
     fetch = Fetch(engine, clock, waiting, metrics)
     metrics.gauge("long_polls_waiting", "Requests that wait for records.", read=lambda: waiting.count)
     return Services(
         engine=engine,
         clock=clock,
         config=config,
+        settings=settings,
+        topic_defaults=topic_defaults or TopicConfig(),
         facts=Facts(logbroker.__version__, cluster_id, clock.now().wall_ms, _features(engine)),
         lifecycle=lifecycle,
         metrics=metrics,

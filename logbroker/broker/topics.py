@@ -87,7 +87,8 @@ class Topics:
 
     def __init__(self, engine: Engine, config: BrokerConfig, forget: Forget | None = None) -> None:
         self._engine = engine
-        self._config = config
+        self.config = config
+        """The settings in force; replaced when they change."""
         self._forget = forget
         self._changing = asyncio.Lock()
 
@@ -182,7 +183,13 @@ class Topics:
             return info, False
 
     async def alter(
-        self, name: str, partitions: int | None, changes: Mapping[str, object | None], *, guard: Guard | None = None
+        self,
+        name: str,
+        partitions: int | None,
+        changes: Mapping[str, object | None],
+        *,
+        guard: Guard | None = None,
+        check_only: bool = False,
     ) -> TopicInfo:
         """Grow a topic and change its settings (None unsets one); all is checked before anything is changed.
 
@@ -192,9 +199,22 @@ class Topics:
             info = self.changeable(name)
             if guard is not None:
                 guard(info)
+            if check_only:
+                self._check_alteration(info, partitions, changes)
+                return info
             return await self._alter(info, partitions, changes)
 
     async def _alter(self, info: TopicInfo, partitions: int | None, changes: Mapping[str, object | None]) -> TopicInfo:
+        settings = self._check_alteration(info, partitions, changes)
+        if partitions is not None and partitions > info.partitions:
+            info = await self._engine.grow_topic(info.name, partitions)
+        effective = {name: value for name, value in settings.items() if info.overrides.get(name) != value}
+        return await self._engine.configure_topic(info.name, effective) if effective else info
+
+    def _check_alteration(
+        self, info: TopicInfo, partitions: int | None, changes: Mapping[str, object | None]
+    ) -> dict[str, object | None]:
+        """The changes, typed. Raises what ``alter`` would."""
         settings = _checked_changes(changes)
         if partitions is not None and partitions < info.partitions:
             raise InvalidPartitions(
@@ -202,9 +222,7 @@ class Topics:
             )
         if partitions is not None and partitions > info.partitions:
             self._check_room(partitions - info.partitions)
-            info = await self._engine.grow_topic(info.name, partitions)
-        effective = {name: value for name, value in settings.items() if info.overrides.get(name) != value}
-        return await self._engine.configure_topic(info.name, effective) if effective else info
+        return settings
 
     async def delete(self, name: str, *, guard: Guard | None = None) -> None:
         """Delete a topic and its records.
@@ -229,16 +247,16 @@ class Topics:
                 log.warning("topic %r is deleted, what groups committed for it is not yet: %s", name, error)
 
     def _partitions_or_default(self, partitions: int | None) -> int:
-        return self._config.num_partitions if partitions is None else partitions
+        return self.config.num_partitions if partitions is None else partitions
 
     def _check_room(self, more: int) -> None:
         if more < 1:
             raise InvalidPartitions(f"a topic takes at least 1 partition, not {more}")
         present = sum(info.partitions for info in self._engine.topics())
-        if present + more > self._config.max_partitions:
+        if present + more > self.config.max_partitions:
             raise InvalidPartitions(
                 f"{more} more partitions would make {present + more} in the whole broker; "
-                f"max_partitions is {self._config.max_partitions}"
+                f"max_partitions is {self.config.max_partitions}"
             )
 
 

@@ -18,6 +18,7 @@ from uuid import UUID
 from logbroker.config import TopicConfig
 from logbroker.errors import LogbrokerError
 from logbroker.model import (
+    ActiveProducer,
     Appended,
     Bounds,
     OffsetAndTimestamp,
@@ -135,6 +136,10 @@ class RawBatches(Protocol):
         isolation: Isolation = Isolation.READ_UNCOMMITTED,
     ) -> BatchesRead:
         """As ``read``, but waits for the disk (in a thread)."""
+        ...
+
+    def producers(self, where: TopicPartition) -> list[ActiveProducer]:
+        """The idempotent producers that are remembered. Raises UnknownTopicOrPartition."""
         ...
 
 

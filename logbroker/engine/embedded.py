@@ -47,6 +47,7 @@ class EmbeddedEngine:
         self._flusher = Flusher(config.flush_threads, self._flush_failed)
         self._directory = DataDirectory(files, topic_defaults, config.max_open_files)
         self._topics: dict[str, TopicInfo] = {}
+        self._names: dict[UUID, str] = {}
         self._partitions: dict[TopicPartition, Partition] = {}
         self._damaged: dict[TopicPartition, PartitionDamaged] = {}
         self._catalog_lock = asyncio.Lock()
@@ -75,6 +76,7 @@ class EmbeddedEngine:
             info = self._directory.info(entry)
             await self._open(info, range(info.partitions))
             self._topics[entry.name] = info
+            self._names[info.id] = info.name
 
     async def stop(self) -> None:
         """Flush everything, close every file and let the data directory go."""
@@ -129,10 +131,10 @@ class EmbeddedEngine:
             raise UnknownTopicOrPartition(f"there is no topic {name!r}", topic=name) from None
 
     def topic_by_id(self, topic_id: UUID) -> TopicInfo:
-        for info in self._topics.values():
-            if info.id == topic_id:
-                return info
-        raise UnknownTopicOrPartition(f"there is no topic with id {topic_id}")
+        info = self._topics.get(self._names.get(topic_id, ""))
+        if info is None or info.id != topic_id:
+            raise UnknownTopicOrPartition(f"there is no topic with id {topic_id}")
+        return info
 
     async def create_topic(
         self, name: str, partitions: int, overrides: Mapping[str, object], *, owner: str | None = None
@@ -161,6 +163,7 @@ class EmbeddedEngine:
         async with self._catalog_lock:
             await self._commit(lambda catalog: catalog.without(name))
             info = self._topics.pop(name)
+            del self._names[info.id]
         self._close(info)
         await asyncio.to_thread(self._directory.remove_files, info.id)
 
@@ -181,6 +184,7 @@ class EmbeddedEngine:
             info = self._directory.info(self._directory.catalog.topic(name))
             await self._open(info, range(known.partitions if known else 0, info.partitions))
             self._topics[name] = info
+            self._names[info.id] = name
             if known is not None and known.config != info.config:
                 self._configure(info, known.partitions)
             return info

@@ -9,7 +9,7 @@ from logbroker.engine.api import BatchesRead, Buffer, Isolation
 from logbroker.engine.partition import Done, Partition
 from logbroker.errors import OffsetOutOfRange, WriterFenced
 from logbroker.log.reading import ColdRead
-from logbroker.model import Appended, SegmentInfo, TopicPartition
+from logbroker.model import ActiveProducer, Appended, SegmentInfo, TopicPartition
 
 Lookup: TypeAlias = Callable[[TopicPartition], Partition]
 
@@ -62,6 +62,12 @@ class EmbeddedBatches:
     ) -> BatchesRead:
         found = self._find(where, offset, max_bytes)
         return self._read(where, await asyncio.to_thread(found.run) if isinstance(found, ColdRead) else found)
+
+    def producers(self, where: TopicPartition) -> list[ActiveProducer]:
+        return [
+            ActiveProducer(state.producer_id, state.epoch, state.last_sequence, state.last_append_ms)
+            for state in self._partition(where).log.producers()
+        ]
 
     def _find(self, where: TopicPartition, offset: int, max_bytes: int) -> Buffer | ColdRead:
         partition = self._partition(where)

@@ -80,6 +80,12 @@ class GroupCoordinator:
         """Answer what is durable and send the others away with Recovering, which makes clients look for us again."""
         await asyncio.gather(*(journal.close() for journal in self._journals))
 
+    def set_limits(self, limits: m.GroupLimits) -> None:
+        """What all groups are allowed from now on; what runs already keeps its time."""
+        self._limits = limits
+        for _, group in self._groups():
+            group.limits = limits
+
     def wake(self) -> None:
         """Look at the clock again: for clocks that are moved by hand."""
         for journal in self._journals:

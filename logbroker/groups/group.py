@@ -42,7 +42,8 @@ class Group:
     """A consumer group: its hard state (what the journal holds) and its soft state (who is in and waits right now)."""
 
     def __init__(self, limits: m.GroupLimits) -> None:
-        self._limits = limits
+        self.limits = limits
+        """What the broker allows; replaced when its settings change."""
         self.hard = HardState()
         self.soft = Membership()
 
@@ -50,7 +51,7 @@ class Group:
 
     def decide(self, command: m.GroupCommand, now: Now) -> Decision[m.GroupReply]:
         """What the command leads to."""
-        draft = Draft(self.soft, self._limits, now)
+        draft = Draft(self.soft, self.limits, now)
         match command:
             case m.Heartbeat():
                 return heartbeat(draft, command)
@@ -92,7 +93,7 @@ class Group:
 
     def expire(self, now: Now) -> Decision[m.GroupReply]:
         """What the passing of time leads to: members silent for too long are out, barriers open, idle groups go."""
-        draft = Draft(self.soft, self._limits, now)
+        draft = Draft(self.soft, self.limits, now)
         idle_deadline = self._idle_deadline()
         if idle_deadline is not None and idle_deadline <= now.mono_ms:
             draft.emit(e.GroupDeleted())
@@ -107,7 +108,7 @@ class Group:
 
     def resume(self, now: Now) -> Decision[m.GroupReply]:
         """Go on where the journal ends."""
-        draft = Draft(self.soft, self._limits, now)
+        draft = Draft(self.soft, self.limits, now)
         formed, hard = self.hard.formed, self.hard
         members = formed.members if formed is not None else ()
         sessions = tuple((member.member_id, now.mono_ms + member.session_timeout_ms) for member in members)
@@ -116,7 +117,7 @@ class Group:
             rejoin_deadline = now.mono_ms + max((member.rebalance_timeout_ms for member in members), default=0)
         draft.emit(e.MembershipResumed(sessions, rejoin_deadline, formed, hard.generation, hard.protocol_type))
         if formed is None:
-            draft.emit(e.GroupIdle(now.mono_ms + self._limits.idle_group_ms))
+            draft.emit(e.GroupIdle(now.mono_ms + self.limits.idle_group_ms))
         return draft.decision()
 
     def _idle_deadline(self) -> int | None:

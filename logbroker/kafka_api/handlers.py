@@ -6,7 +6,18 @@ What lives here: the table. What may not: handlers. Invariant: every API of ``wi
 from collections.abc import Mapping
 
 from logbroker.broker.services import Services
-from logbroker.kafka_api import groups_admin, groups_membership, groups_offsets, metadata, offsets, producers, versions
+from logbroker.kafka_api import (
+    cluster,
+    configs,
+    groups_admin,
+    groups_membership,
+    groups_offsets,
+    metadata,
+    offsets,
+    producers,
+    topics_admin,
+    versions,
+)
 from logbroker.kafka_api.fetch import Fetch
 from logbroker.kafka_api.produce import Produce
 from logbroker.kafka_api.registry import Cold, Hot
@@ -32,6 +43,23 @@ def handlers_on(services: Services) -> Mapping[Api, Cold | Hot]:
         Api.API_VERSIONS: Cold(versions.api_versions),
         Api.INIT_PRODUCER_ID: Cold(producers.init_producer_id),
         Api.OFFSET_FOR_LEADER_EPOCH: Cold(offsets.offset_for_leader_epoch, offsets.refuse_offset_for_leader_epoch),
+        Api.CREATE_TOPICS: Cold(topics_admin.create_topics, topics_admin.refuse_create_topics),
+        Api.DELETE_TOPICS: Cold(topics_admin.delete_topics, topics_admin.refuse_delete_topics),
+        Api.DELETE_RECORDS: Cold(topics_admin.delete_records, topics_admin.refuse_delete_records),
+        Api.DESCRIBE_ACLS: Cold(cluster.describe_acls),
+        Api.DESCRIBE_CONFIGS: Cold(configs.describe_configs, configs.refuse_describe),
+        Api.ALTER_CONFIGS: Cold(configs.alter_configs, configs.refuse_alter),
+        Api.ALTER_REPLICA_LOG_DIRS: Cold(cluster.alter_replica_log_dirs, cluster.refuse_alter_replica_log_dirs),
+        Api.DESCRIBE_LOG_DIRS: Cold(cluster.describe_log_dirs),
+        Api.CREATE_PARTITIONS: Cold(topics_admin.create_partitions, topics_admin.refuse_create_partitions),
         Api.DELETE_GROUPS: Cold(groups_admin.delete_groups, groups_admin.refuse_delete_groups),
+        Api.ELECT_LEADERS: Cold(cluster.elect_leaders),
+        Api.INCREMENTAL_ALTER_CONFIGS: Cold(configs.incremental_alter_configs, configs.refuse_alter),
+        Api.ALTER_PARTITION_REASSIGNMENTS: Cold(cluster.alter_partition_reassignments),
+        Api.LIST_PARTITION_REASSIGNMENTS: Cold(cluster.list_partition_reassignments),
         Api.OFFSET_DELETE: Cold(groups_offsets.offset_delete),
+        Api.DESCRIBE_USER_SCRAM_CREDENTIALS: Cold(cluster.describe_user_scram_credentials),
+        Api.DESCRIBE_QUORUM: Cold(cluster.describe_quorum),
+        Api.DESCRIBE_CLUSTER: Cold(cluster.describe_cluster),
+        Api.DESCRIBE_PRODUCERS: Cold(producers.describe_producers, producers.refuse_describe_producers),
     }

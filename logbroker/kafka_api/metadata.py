@@ -33,7 +33,7 @@ def metadata(services: Services, request: Any, context: Context) -> dict[str, An
     """Serve Metadata; only a request that has to create topics waits."""
     wanted = _wanted(services, request, context.version)
     missing = [name for name, _, found in wanted if isinstance(found, UnknownTopicOrPartition) and name is not None]
-    creates = request.allow_auto_topic_creation and services.config.auto_create_topics
+    creates = request.allow_auto_topic_creation and services.settings.broker.auto_create_topics
     if creates and missing:
         return _created(services, request, context, missing)
     return _fields(wanted, request, context)

@@ -71,6 +71,7 @@ async def opened(files: Files, **settings: Any) -> AsyncIterator[tuple[Services,
     engine = EmbeddedEngine(files, config, TopicConfig(), clock)
     await engine.start()
     services = services_on(engine, clock, config, engine.cluster_id)
+    await services.settings.load()
     await services.groups.start()
     server = KafkaServer(services)
     await server.start("127.0.0.1", 0)
