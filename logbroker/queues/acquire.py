@@ -91,9 +91,7 @@ def acquire(draft: Draft, command: c.Acquire) -> Decision[c.LeaseReply]:
     state, now = draft.state, draft.now
     if not chosen:
         return draft.decision((), wait_for_flush=False)
-    grants = tuple(
-        e.Grant(m.position, m.first, m.failures, state.hard.returned.get(m.position, m.deliveries) + 1) for m in chosen
-    )
+    grants = tuple(_grant(state, message) for message in chosen)
     first, place = state.hard.next_number, state.place
     draft.events.append(e.Leased(now.mono_ms, place.run, first, command.lease_ms, command.consumer, grants))
     deliveries = tuple(
@@ -106,6 +104,12 @@ def acquire(draft: Draft, command: c.Acquire) -> Decision[c.LeaseReply]:
         for number, (message, grant) in enumerate(zip(chosen, grants, strict=True), first)
     )
     return draft.decision(deliveries, wait_for_flush=False)
+
+
+def _grant(state: State, message: Message) -> e.Grant:
+    deliveries = state.hard.returned.get(message.position, message.deliveries) + 1
+    key = message.record.key if state.rules.ordered else None
+    return e.Grant(message.position, message.first, message.failures, deliveries, key)
 
 
 def _chosen(draft: Draft, command: c.Acquire) -> Iterator[Message]:

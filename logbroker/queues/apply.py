@@ -94,6 +94,8 @@ def _resumed(state: State, event: e.Resumed) -> None:
         lease.deadline += passed
         lease.received += passed
         state.soft.deadlines.add(lease.deadline, lease.number)
+        if lease.grant.key is not None:
+            state.soft.lines.join(lease.grant.key, lease.grant.position, 0)
 
 
 # -- positions -----------------------------------------------------------------------------------------------------------
@@ -225,9 +227,9 @@ def _waiting(state: State, event: e.Waiting) -> None:
 
 def _taken_in(state: State, event: e.TakenIn) -> None:
     for message in event.messages:
+        # Time stamps of producers may go back; the order of the source is that of its offsets.
         state.soft.last_due_ms = max(state.soft.last_due_ms, message.due_ms)
-        if _at_head(state, message, state.soft.last_due_ms) and not state.is_busy(message.position):
-            state.soft.fresh.put(message.position, state.soft.last_due_ms, message)
+        _make_ready(state, message, state.soft.last_due_ms)
     state.soft.read_to = event.next_offset
 
 
@@ -235,14 +237,16 @@ def _supplied(state: State, event: e.Supplied) -> None:
     for message in event.messages:
         state.soft.again.discard(message.position)
         state.soft.schedule.take(message.first)
-        if _at_head(state, message, message.due_ms):
-            state.soft.back.put(message.position, message.due_ms, message)
+        _make_ready(state, message, message.due_ms)
 
 
-def _at_head(state: State, message: Message, due_ms: int) -> bool:
-    """Whether no earlier message of its key is in the way."""
-    key = message.record.key
-    return not state.rules.ordered or key is None or state.soft.lines.join(key, message.position, due_ms)
+def _make_ready(state: State, message: Message, due_ms: int) -> None:
+    """The message may be delivered, unless an earlier one of its key is in the way or it was leased before the load."""
+    soft, key, position = state.soft, message.record.key, message.position
+    at_head = not state.rules.ordered or key is None or soft.lines.join(key, position, due_ms)
+    if at_head and not state.is_busy(position):
+        came_before = message.deliveries > 0 or position in state.hard.returned
+        (soft.back if came_before else soft.fresh).put(position, due_ms, message)
 
 
 # -- moves ---------------------------------------------------------------------------------------------------------------

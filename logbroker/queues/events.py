@@ -28,6 +28,8 @@ class Grant(msgspec.Struct, frozen=True, array_like=True):
     first: int
     failures: int
     deliveries: int
+    key: bytes | None = None
+    """Only where keys are ordered: a lease may end after a restart before its record was read again."""
 
 
 class Leased(HardEvent, frozen=True, tag="L"):

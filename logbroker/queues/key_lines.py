@@ -39,10 +39,6 @@ class KeyLines:
         """The number of keys that have a line."""
         return len(self._lines)
 
-    def key_of(self, position: Position) -> bytes | None:
-        """The key of a message that stands in a line."""
-        return self._keys.get(position)
-
     def is_behind(self, position: Position) -> bool:
         """Whether the message stands in a line, but not at its head."""
         key = self._keys.get(position)

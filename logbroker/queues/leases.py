@@ -117,7 +117,7 @@ class LeaseMachine:
 
     @property
     def fresh(self) -> int:
-        """How many messages of the source topic were read and not delivered yet."""
+        """How many messages were read and never delivered: while there are enough, no more need be read."""
         return len(self._state.soft.fresh)
 
     def backlog(self, end: int) -> int:

@@ -39,9 +39,14 @@ def moved(draft: Draft, command: Moved) -> Decision[c.LeaseReply]:
 def _take_over(draft: Draft, moving: Moving, to: Position, seen: int) -> None:
     if to.source is Source.RETRY:
         first = index_of(to) if moving.first is None else moving.first
-        key = None if moving.position is None else draft.state.soft.lines.key_of(moving.position)
+        key = _key_of(draft.state, moving.position)
         draft.events.append(e.Waiting(to.offset, first, moving.due_ms, moving.failures, key, moving.position))
     draft.events.append(e.Copied(to, moving.position, seen))
+
+
+def _key_of(state: State, position: Position | None) -> bytes | None:
+    lease = None if position is None else state.hard.leased.get(position)
+    return None if lease is None else lease.grant.key
 
 
 def move_failed(draft: Draft, command: MoveFailed) -> Decision[c.LeaseReply]:

@@ -115,11 +115,11 @@ class Soft:
     deadlines: DueIndex = field(default_factory=DueIndex)
     """The leases that end by themselves, by deadline and number: all but those that move."""
     fresh: Eligible[Message] = field(default_factory=Eligible)
-    """Messages of the source topic that were read and not delivered yet."""
+    """Messages that were never delivered, with their records."""
     back: Eligible[Message] = field(default_factory=Eligible)
-    """Messages that come again, with their records."""
+    """Messages that were delivered before, with their records."""
     again: Eligible[None] = field(default_factory=Eligible)
-    """Messages that come again, whose records must be read first."""
+    """Messages that were released or come to the head of their key: their records must be read again first."""
     schedule: Schedule = field(default_factory=Schedule)
     lines: KeyLines = field(default_factory=KeyLines)
     moves: Moves = field(default_factory=Moves)
@@ -156,4 +156,5 @@ class State:
         moving = self.soft.moves.by_position.get(position)
         if moving is not None:
             return moving.first
-        return self.soft.back.get(position).first if position in self.soft.back else None
+        ready = next((one for one in (self.soft.fresh, self.soft.back) if position in one), None)
+        return None if ready is None else ready.get(position).first

@@ -8,6 +8,7 @@ from logbroker.errors import MessageTooLarge, QueueFull, StorageError
 from logbroker.model import Header
 from logbroker.queues import commands as c
 from logbroker.queues.headers import MAX_ERROR_BYTES, Reason, decoded
+from logbroker.queues.messages import came_back
 from logbroker.queues.positions import Source
 from logbroker.queues.redelivery import RetryKind, RetryPolicy
 from logbroker.queues.rules import KEY_WINDOW, LeaseRules
@@ -262,6 +263,21 @@ def test_t09_the_order_of_a_key_survives_a_restart_at_any_point() -> None:
     assert text(world.one()) == "a2"
     world.crash()
     assert world.receive(10) == []
+
+
+def test_t09_a_lease_that_ends_after_a_restart_keeps_its_key_before_anything_was_read() -> None:
+    world = World(KEYED)
+    world.publish("a1", "a2", key="a")
+    world.later("a3", 0, key="a")
+    world.one(lease_ms=100)
+    world.crash()
+    read = world.logs[Source.RETRY].read(0)
+    world.do(c.Supply(tuple(came_back(record) for record in read)))
+    assert list(world.do(c.Acquire("c", LEASE_MS, 5, 5))) == []
+    world.advance(100)
+    assert world.receive(5) == []
+    world.advance(1_000)
+    assert text(world.one()) == "a1"
 
 
 def test_messages_without_a_key_stand_in_no_line() -> None:

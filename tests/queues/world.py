@@ -154,6 +154,11 @@ class World:
         for offset in range(min(known.floor(Source.RETRY), log.flushed)):
             log.records[offset] = None
 
+    def compact(self, snapshot: Iterable[HardEvent]) -> None:
+        """Let the journal begin anew with a snapshot."""
+        self.journal = [_ENCODER.encode(event) for event in snapshot]
+        self.journal_flushed = len(self.journal)
+
     def replayed(self, journal: Iterable[bytes]) -> LeaseMachine:
         machine = self._new_machine()
         for event in journal:
