@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from logbroker.cli import failures
 from logbroker.cli.framework import Group, Invocation, pass_invocation
 from logbroker.cli.http_client import HttpClient, path
 from logbroker.cli.output import note, print_item, print_rows, timestamp
@@ -45,7 +46,8 @@ def list_topics(invocation: Invocation, prefix: str, internal: bool) -> None:
     """List topics, those whose name starts with PREFIX."""
     with _client(invocation) as client:
         rows = list(client.pages(path("topics"), {"prefix": prefix, "internal": "true" if internal else None}))
-    print_rows(invocation, rows, ("name", "kind", "partitions", "records", "bytes"))
+    damaged = ("damaged_partitions",) if any(row["damaged_partitions"] for row in rows) else ()
+    print_rows(invocation, rows, ("name", "kind", "partitions", "records", "bytes", *damaged))
 
 
 @topic.command("create")
@@ -65,19 +67,23 @@ def create(invocation: Invocation, name: str, partitions: int | None, settings: 
 @topic.command("describe")
 @click.argument("name")
 @pass_invocation
-def describe(invocation: Invocation, name: str) -> None:
-    """Show the topic NAME and where each of its partitions starts and ends."""
+def describe(invocation: Invocation, name: str) -> int:
+    """Show the topic NAME and where each of its partitions starts and ends; exits 8 when one is damaged."""
     with _client(invocation) as client:
         info = client.get(path("topics", name))
         partitions = list(client.pages(path("topics", name, "partitions")))
     if invocation.output != "table":
         print_item(invocation, {**info, "partition_details": partitions})
-        return
-    print_item(invocation, info)
-    print()
-    shown = [{**row, "last_timestamp": timestamp(row["max_timestamp_ms"])} for row in partitions]
-    columns = ("partition", "log_start_offset", "high_watermark", "segments", "bytes", "last_timestamp")
-    print_rows(invocation, shown, columns)
+    else:
+        print_item(invocation, info)
+        print()
+        shown = [{**row, "last_timestamp": timestamp(row["max_timestamp_ms"])} for row in partitions]
+        columns = ("partition", "log_start_offset", "high_watermark", "segments", "bytes", "last_timestamp")
+        print_rows(invocation, shown, columns)
+    damages = [row["error"] for row in partitions if "error" in row]
+    for damage in damages:
+        note(invocation, f"error[{damage['code']}]: {damage['detail']}")
+    return failures.DAMAGE_FOUND if damages else 0
 
 
 @topic.command("config")

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from logbroker.cli.http_client import HttpClient, path
+from logbroker.cli.main import run
 from logbroker.errors import LogbrokerError
 
 _DEADLINE_S = 10.0
@@ -96,6 +97,27 @@ def test_what_was_acknowledged_is_there_after_a_restart(tmp_path: Path) -> None:
     with serving(tmp_path, "--kafka", "off") as broker, HttpClient(broker.url) as client:
         read = client.get(path("topics", "t", "partitions", 0, "records"))["records"]
     assert [record["value"] for record in read] == [record["value"] for record in records]
+
+
+def test_a_damaged_partition_is_told_and_hides_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with serving(tmp_path, "--kafka", "off") as broker, HttpClient(broker.url) as client:
+        client.request("PUT", path("topics", "t"), body={"partitions": 2})
+        for number in range(6):
+            record = {"value": f"record {number}", "partition": number % 2}
+            client.request("POST", path("topics", "t", "records"), body={"records": [record]})
+        broker.stop(signal.SIGKILL)
+    (log,) = (log for log in tmp_path.glob("topics/*/0/*.log") if log.stat().st_size)
+    whole = log.read_bytes()
+    log.write_bytes(whole[:70] + bytes([whole[70] ^ 1]) + whole[71:])
+    with serving(tmp_path, "--kafka", "off") as broker:
+        assert run(["topic", "describe", "t", "--url", broker.url]) == 8
+        assert "error[PARTITION_DAMAGED]: " in capsys.readouterr().err
+        assert run(["consume", "t", "-p", "0", "--url", broker.url, "--no-headers"]) == 8
+        assert capsys.readouterr().out == ""
+        assert run(["consume", "t", "-p", "1", "--url", broker.url, "--format", "%v,"]) == 0
+        assert capsys.readouterr().out == "record 1,record 3,record 5,"
+        assert run(["topic", "ls", "--url", broker.url, "--no-headers"]) == 0
+        assert capsys.readouterr().out.split()[-1] == "1"
 
 
 def test_a_second_broker_on_the_same_directory_is_refused(tmp_path: Path) -> None:
