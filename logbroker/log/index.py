@@ -78,7 +78,7 @@ class SparseIndex:
             if file.size() < capacity:
                 file.allocate(capacity)
             self._capacity = capacity
-        self._reserved = self.file.mapping(writable=True, at_least=needed)
+        self._reserved = self.file.mapping(writable=True, at_least=self._capacity)
 
     def release(self) -> None:
         """What was reserved and not used is not needed any more."""

@@ -87,6 +87,9 @@ class _Recovery:
             last.grow_from(point)
         else:
             self._read_past(point)
+        if self._segments[-1].next_offset < stored.log_start_offset:
+            self._start_again(stored.log_start_offset)
+        if not self._report.clean:
             self._make_durable(stored, point)
         self._snapshots.remove_after(self._segments[-1].next_offset)
         self._producers.expire(self._now.wall_ms)
@@ -277,8 +280,6 @@ class _Recovery:
                 start = point.size if segment.base_offset == point.base_offset else 0
                 write_again(segment, start)
         active = self._segments[-1]
-        if active.next_offset < stored.log_start_offset:
-            active = self._start_again(stored.log_start_offset)
         if len(self._producers):
             snapshot = encode_producers(self._producers, active.next_offset)
             self._snapshots.store(active.next_offset, snapshot, durable=True)
@@ -293,7 +294,7 @@ class _Recovery:
             durable=True,
         )
 
-    def _start_again(self, log_start_offset: int) -> Segment:
+    def _start_again(self, log_start_offset: int) -> None:
         """What was trimmed was lost before it could be deleted: go on behind it, so that no offset comes twice."""
         lost = self._segments[-1]
         lost.seal(lost.finish_indexes())
@@ -301,4 +302,4 @@ class _Recovery:
         active = self._segment(log_start_offset, -1)
         active.grow_from(fresh_state(log_start_offset))
         self._segments.append(active)
-        return active
+        self._report = self._report._replace(clean=False)
