@@ -185,8 +185,8 @@ def test_a_member_that_dies_is_replaced_after_its_session(broker: RunningBroker,
         processed += [words for words in lines if len(words) == 3]
         until(lambda: is_split([survivor]))
         committed = {value for _, _, value in processed}
-        until(lambda: {value for _, _, value in survivor.seen} | committed >= set(values))
-        # Committed and then killed before it could print: at most one record of the dead member may be missing from both.
+        # One record may have been committed by the dead member without its having come to print it.
+        until(lambda: len({value for _, _, value in survivor.seen} | committed) >= len(values) - 1)
         assert not {value for _, _, value in survivor.seen} & committed
     finally:
         doomed.kill()
