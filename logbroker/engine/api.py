@@ -12,7 +12,7 @@ Invariants every engine keeps (the contract suite in ``tests/engine/contract.py`
 import enum
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 from uuid import UUID
 
 from logbroker.config import TopicConfig
@@ -53,6 +53,14 @@ class TopicInfo:
     created_ms: int
     owner: str | None = None
     """What the topic belongs to, as ``queue:orders`` or ``internal``; None for a topic of its own."""
+
+
+class TopicSpec(NamedTuple):
+    """A topic that is to be created together with something else."""
+
+    name: str
+    partitions: int
+    overrides: Mapping[str, object]
 
 
 class RecordsRead(NamedTuple):
@@ -200,6 +208,28 @@ class Engine(Protocol):
         """Raise the number of partitions. Raises UnknownTopicOrPartition, InvalidPartitions."""
         ...
 
+    # -- definitions -------------------------------------------------------------------------------------------------
+
+    def definitions(self) -> Mapping[str, Any]:
+        """What stands on topics, by key (``queue:orders``), as plain JSON."""
+        ...
+
+    async def define(
+        self,
+        key: str,
+        document: Any | None,
+        *,
+        create: Sequence[TopicSpec] = (),
+        adopt: Sequence[str] = (),
+        delete: Sequence[str] = (),
+    ) -> None:
+        """Store ``document`` under ``key`` (or, with None, remove it) and change its topics, all in one durable step.
+
+        Topics that are created or adopted get ``key`` as their owner; with None those it owns and that stay get none.
+        Raises TopicAlreadyExists, UnknownTopicOrPartition, InvalidPartitions, InvalidConfig, and then nothing has changed.
+        """
+        ...
+
     # -- records -----------------------------------------------------------------------------------------------------
 
     async def append(
@@ -251,6 +281,13 @@ class Engine(Protocol):
 
     async def max_timestamp(self, where: TopicPartition) -> OffsetAndTimestamp | None:
         """The record with the largest timestamp, the first of equals (KIP-734), or None for an empty partition."""
+        ...
+
+    async def flushed(self, where: TopicPartition, offset: int) -> None:
+        """Return once no crash can take back what was read below ``offset``, whatever the topic's durability.
+
+        Raises FlushFailed, UnknownTopicOrPartition.
+        """
         ...
 
     async def trim(self, where: TopicPartition, before_offset: int) -> int:

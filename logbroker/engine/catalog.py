@@ -10,7 +10,7 @@ Bytes: one line ``{"format": 1, "crc32c": ...}``, then the body as JSON; the CRC
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -85,6 +85,10 @@ class Catalog:
         remaining = {key: entry for key, entry in self.topics.items() if key != name}
         return dataclasses.replace(self, topics=remaining, deleted=self.deleted | {gone.id})
 
+    def with_owner(self, name: str, owner: str | None) -> "Catalog":
+        """With another owner of a topic. Raises UnknownTopicOrPartition."""
+        return self._with_topic(msgspec.structs.replace(self.topic(name), owner=owner))
+
     def forgetting(self, gone: Set[UUID]) -> "Catalog":
         """Without the deleted ids whose directories are gone."""
         return dataclasses.replace(self, deleted=self.deleted - gone)
@@ -97,6 +101,27 @@ class Catalog:
         """With ``document`` under ``key``, or without the key."""
         kept = {name: one for name, one in self.definitions.items() if name != key}
         return dataclasses.replace(self, definitions=kept if document is None else {**kept, key: document})
+
+    def defining(
+        self,
+        key: str,
+        document: Any | None,
+        create: Iterable[TopicEntry] = (),
+        adopt: Iterable[str] = (),
+        delete: Iterable[str] = (),
+    ) -> "Catalog":
+        """With a definition and the topics it brings, takes over and ends. Raises as the single changes do."""
+        catalog = self
+        for name in delete:
+            catalog = catalog.without(name)
+        for entry in create:
+            catalog = catalog.with_new(entry)
+        for name in adopt:
+            catalog = catalog.with_owner(name, key)
+        if document is None:
+            for entry in [entry for entry in catalog if entry.owner == key]:
+                catalog = catalog.with_owner(entry.name, None)
+        return catalog.with_definition(key, document)
 
     def _with_topic(self, entry: TopicEntry) -> "Catalog":
         return dataclasses.replace(self, topics={**self.topics, entry.name: entry})

@@ -9,19 +9,20 @@ loop's thread only, threads see files and nothing else; after a failed flush not
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 from uuid import UUID, uuid4
 
 from logbroker.clock import Clock
 from logbroker.config import BrokerConfig, TopicConfig, checked
-from logbroker.engine.api import NO_PRODUCER, Isolation, RecordsRead, TopicInfo
+from logbroker.engine.api import NO_PRODUCER, Isolation, RecordsRead, TopicInfo, TopicSpec
 from logbroker.engine.catalog import Catalog, TopicEntry
 from logbroker.engine.datadir import DataDirectory
 from logbroker.engine.encoding import decode_from
 from logbroker.engine.flusher import Flusher
 from logbroker.engine.partition import Partition
 from logbroker.engine.raw import EmbeddedBatches, EmbeddedStorage, refuse_claimed
-from logbroker.engine.writer import EmbeddedWriter, acknowledged, append_records
+from logbroker.engine.writer import EmbeddedWriter, acknowledged, append_records, durable
 from logbroker.errors import (
     FlushFailed,
     InvalidOffset,
@@ -139,11 +140,14 @@ class EmbeddedEngine:
     async def create_topic(
         self, name: str, partitions: int, overrides: Mapping[str, object], *, owner: str | None = None
     ) -> TopicInfo:
-        settings = checked(TopicConfig, overrides)
-        if partitions < 1:
-            raise InvalidPartitions(f"a topic needs at least 1 partition, not {partitions}")
-        entry = TopicEntry(name, uuid4(), partitions, settings, self._clock.now().wall_ms, owner)
+        entry = self._entry(TopicSpec(name, partitions, overrides), owner)
         return await self._publish(name, lambda catalog: catalog.with_new(entry))
+
+    def _entry(self, spec: TopicSpec, owner: str | None) -> TopicEntry:
+        settings = checked(TopicConfig, spec.overrides)
+        if spec.partitions < 1:
+            raise InvalidPartitions(f"a topic needs at least 1 partition, not {spec.partitions}")
+        return TopicEntry(spec.name, uuid4(), spec.partitions, settings, self._clock.now().wall_ms, owner)
 
     async def configure_topic(self, name: str, changes: Mapping[str, object | None]) -> TopicInfo:
         checked(TopicConfig, {key: value for key, value in changes.items() if value is not None})
@@ -162,10 +166,40 @@ class EmbeddedEngine:
     async def delete_topic(self, name: str) -> None:
         async with self._catalog_lock:
             await self._commit(lambda catalog: catalog.without(name))
-            info = self._topics.pop(name)
-            del self._names[info.id]
-        self._close(info)
-        await asyncio.to_thread(self._directory.remove_files, info.id)
+            info = self._forget(name)
+        await self._remove([info])
+
+    def _forget(self, name: str) -> TopicInfo:
+        info = self._topics.pop(name)
+        del self._names[info.id]
+        return info
+
+    async def _remove(self, gone: Iterable[TopicInfo]) -> None:
+        for info in gone:
+            self._close(info)
+            await asyncio.to_thread(self._directory.remove_files, info.id)
+
+    def definitions(self) -> Mapping[str, Any]:
+        return self._directory.catalog.definitions
+
+    async def define(
+        self,
+        key: str,
+        document: Any | None,
+        *,
+        create: Sequence[TopicSpec] = (),
+        adopt: Sequence[str] = (),
+        delete: Sequence[str] = (),
+    ) -> None:
+        entries = [self._entry(spec, key) for spec in create]
+        async with self._catalog_lock:
+            await self._commit(lambda catalog: catalog.defining(key, document, entries, adopt, delete))
+            gone = [self._forget(name) for name in delete]
+            for entry in self._directory.catalog:
+                known = self._topics.get(entry.name)
+                if known is None or known.owner != entry.owner:
+                    await self._follow(entry.name)
+        await self._remove(gone)
 
     def _close(self, info: TopicInfo) -> None:
         for number in range(info.partitions):
@@ -180,14 +214,18 @@ class EmbeddedEngine:
         """Commit a change of one topic, then let its partitions follow; the topic is seen when they are open."""
         async with self._catalog_lock:
             await self._commit(change)
-            known = self._topics.get(name)
-            info = self._directory.info(self._directory.catalog.topic(name))
-            await self._open(info, range(known.partitions if known else 0, info.partitions))
-            self._topics[name] = info
-            self._names[info.id] = name
-            if known is not None and known.config != info.config:
-                self._configure(info, known.partitions)
-            return info
+            return await self._follow(name)
+
+    async def _follow(self, name: str) -> TopicInfo:
+        """Let a topic be as the catalogue has it."""
+        known = self._topics.get(name)
+        info = self._directory.info(self._directory.catalog.topic(name))
+        await self._open(info, range(known.partitions if known else 0, info.partitions))
+        self._topics[name] = info
+        self._names[info.id] = name
+        if known is not None and known.config != info.config:
+            self._configure(info, known.partitions)
+        return info
 
     def _configure(self, info: TopicInfo, partitions: int) -> None:
         for number in range(partitions):
@@ -259,6 +297,9 @@ class EmbeddedEngine:
     async def max_timestamp(self, where: TopicPartition) -> OffsetAndTimestamp | None:
         partition = self.partition(where)
         return partition.log.max_timestamp(partition.high_watermark)
+
+    async def flushed(self, where: TopicPartition, offset: int) -> None:
+        await durable(self.partition(where), offset)
 
     async def trim(self, where: TopicPartition, before_offset: int) -> int:
         partition = self.partition(where)

@@ -30,6 +30,8 @@ class Partition:
         """One past the last offset that is acknowledged and can be read. Never falls, also when durability is raised."""
         self._flusher = flusher
         self._waiting: deque[tuple[int, Done]] = deque()  # ascending, since appends are
+        self._needing: list[tuple[int, Done]] = []
+        """Who waits for the disk although the topic's durability does not."""
         self._watchers: dict[asyncio.Future[None], int] = {}
         self._flush_timer: asyncio.TimerHandle | None = None
         self._over: LogbrokerError | None = None
@@ -92,6 +94,16 @@ class Partition:
         else:
             self._waiting.append((next_offset, done))
 
+    def when_durable(self, next_offset: int, done: Done) -> None:
+        """Call ``done`` once ``next_offset`` is on disk, whatever the durability; at once if it is."""
+        if self._over is not None:
+            done(self._over)
+        elif next_offset <= self.log.flushed_offset:
+            done(None)
+        else:
+            self._needing.append((next_offset, done))
+            self._flusher.request(self)
+
     def _after_append(self) -> None:
         if self.acknowledges_flushed_only:
             self._flusher.request(self)
@@ -115,6 +127,9 @@ class Partition:
         if self._over is None:
             self.log.finish_flush(ticket)
             self._advanced()
+            needing, self._needing = self._needing, []
+            for next_offset, done in needing:
+                self.when_durable(next_offset, done)
 
     def _advanced(self) -> None:
         """Move the high watermark and answer everyone it has reached."""
@@ -158,7 +173,8 @@ class Partition:
         self._over = why
         if self._flush_timer is not None:
             self._flush_timer.cancel()
-        waiting, self._waiting = self._waiting, deque()
+        waiting, self._waiting = [*self._waiting, *self._needing], deque()
+        self._needing = []
         for _, done in waiting:
             done(why)
         self._wake(INT64_MAX)

@@ -1,12 +1,12 @@
 """Appends that wait: the async face of a partition's group commit, shared and exclusive."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from logbroker.clock import Clock
 from logbroker.engine.api import NO_PRODUCER
 from logbroker.engine.encoding import encode_batch
-from logbroker.engine.partition import Partition
+from logbroker.engine.partition import Done, Partition
 from logbroker.errors import LogbrokerError, WriterFenced
 from logbroker.model import Appended, ProducerStamp, Record, TopicPartition
 
@@ -21,8 +21,18 @@ def append_records(
 
 async def acknowledged(partition: Partition, next_offset: int) -> None:
     """Return once the topic's durability acknowledges ``next_offset``. Raises FlushFailed when it never will."""
-    if next_offset <= partition.high_watermark:
-        return
+    if next_offset > partition.high_watermark:
+        await _called(partition.when_flushed, next_offset)
+
+
+async def durable(partition: Partition, next_offset: int) -> None:
+    """Return once ``next_offset`` is flushed, whatever the topic's durability. Raises FlushFailed when it never will."""
+    if next_offset > partition.log.flushed_offset:
+        await _called(partition.when_durable, next_offset)
+
+
+async def _called(call: Callable[[int, Done], None], next_offset: int) -> None:
+    """Return when ``call`` calls back. Raises what it is called back with."""
     future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def done(failure: LogbrokerError | None) -> None:
@@ -33,7 +43,7 @@ async def acknowledged(partition: Partition, next_offset: int) -> None:
         else:
             future.set_exception(failure)
 
-    partition.when_flushed(next_offset, done)
+    call(next_offset, done)
     await future
 
 

@@ -8,11 +8,12 @@ Records of one append still stand side by side, because an append is one batch.
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 from uuid import UUID, uuid4
 
 from logbroker.clock import Clock, ManualClock
 from logbroker.config import TopicConfig, checked, configured
-from logbroker.engine.api import NO_PRODUCER, Isolation, RecordsRead, TopicInfo
+from logbroker.engine.api import NO_PRODUCER, Isolation, RecordsRead, TopicInfo, TopicSpec
 from logbroker.errors import (
     AppendUnknown,
     DuplicateSequence,
@@ -67,6 +68,7 @@ class FakeEngine:
         self._topics: dict[str, TopicInfo] = {}
         self._logs: dict[TopicPartition, _Log] = {}
         self._next_producer_id = 0
+        self._definitions: dict[str, Any] = {}
         self._failures: list[tuple[LogbrokerError, TopicPartition | None]] = []
         self.appends: list[tuple[TopicPartition, int]] = []
         """Every append that was written: where, and how many records."""
@@ -129,6 +131,37 @@ class FakeEngine:
             self._logs[TopicPartition(name, partition)] = _Log()
         self._topics[name] = replace(info, partitions=partitions)
         return self._topics[name]
+
+    def definitions(self) -> Mapping[str, Any]:
+        return self._definitions
+
+    async def define(
+        self,
+        key: str,
+        document: Any | None,
+        *,
+        create: Sequence[TopicSpec] = (),
+        adopt: Sequence[str] = (),
+        delete: Sequence[str] = (),
+    ) -> None:
+        for name in (*adopt, *delete):
+            self.topic(name)
+        for spec in create:
+            checked(TopicConfig, spec.overrides)
+            if spec.name in self._topics and spec.name not in delete:
+                raise TopicAlreadyExists(f"topic {spec.name!r} exists", topic=spec.name)
+        for name in delete:
+            await self.delete_topic(name)
+        for spec in create:
+            await self.create_topic(*spec, owner=key)
+        for name in adopt:
+            self._topics[name] = replace(self._topics[name], owner=key)
+        self._definitions = {name: one for name, one in self._definitions.items() if name != key}
+        if document is not None:
+            self._definitions[key] = document
+            return
+        for info in [info for info in self._topics.values() if info.owner == key]:
+            self._topics[info.name] = replace(info, owner=None)
 
     # -- appending ---------------------------------------------------------------------------------------------------
 
@@ -254,6 +287,9 @@ class FakeEngine:
     async def max_timestamp(self, where: TopicPartition) -> OffsetAndTimestamp | None:
         newest = max(self._log(where).records, key=lambda record: (record.timestamp_ms, -record.offset), default=None)
         return None if newest is None else OffsetAndTimestamp(newest.offset, newest.timestamp_ms)
+
+    async def flushed(self, where: TopicPartition, offset: int) -> None:
+        self._log(where)
 
     async def trim(self, where: TopicPartition, before_offset: int) -> int:
         log = self._log(where)

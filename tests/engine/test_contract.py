@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from logbroker.clock import ManualClock
-from logbroker.engine.api import Engine
+from logbroker.engine.api import Engine, TopicSpec
 from logbroker.errors import (
     InvalidConfig,
     InvalidOffset,
@@ -276,3 +276,35 @@ async def test_a_topic_made_again_is_another_topic(engine: Engine) -> None:
 async def test_producer_ids_are_given_out_once(engine: Engine) -> None:
     given = [await engine.allocate_producer_id() for _ in range(1500)]
     assert len(set(given)) == 1500
+
+
+async def test_a_definition_comes_and_goes_with_its_topics(engine: Engine) -> None:
+    await engine.create_topic("orders", 2, {})
+    spec = TopicSpec("__queue", 1, {"retention_ms": -1})
+    await engine.define("queue:orders", {"max_size": 5}, create=[spec], adopt=["orders"])
+    assert engine.definitions() == {"queue:orders": {"max_size": 5}}
+    assert [engine.topic(name).owner for name in ("orders", "__queue")] == ["queue:orders"] * 2
+    assert await engine.append(TopicPartition("__queue", 0), numbered(1))
+    await engine.define("queue:orders", {"max_size": 6})
+    assert engine.definitions()["queue:orders"] == {"max_size": 6}
+    await engine.define("queue:orders", None, delete=["__queue"])
+    assert engine.definitions() == {}
+    assert [(info.name, info.owner) for info in engine.topics()] == [("orders", None)]
+
+
+async def test_a_definition_whose_topics_cannot_be_had_changes_nothing(engine: Engine) -> None:
+    await engine.create_topic("orders", 1, {})
+    with pytest.raises(TopicAlreadyExists):
+        await engine.define("queue:orders", {}, create=[TopicSpec("new", 1, {}), TopicSpec("orders", 1, {})])
+    with pytest.raises(UnknownTopicOrPartition):
+        await engine.define("queue:orders", {}, adopt=["missing"])
+    assert engine.definitions() == {}
+    assert [(info.name, info.owner) for info in engine.topics()] == [("orders", None)]
+
+
+@pytest.mark.parametrize("durability", ["fsync", "interval", "os"])
+async def test_what_was_read_can_be_made_durable_whatever_the_durability(engine: Engine, durability: str) -> None:
+    await engine.create_topic("orders", 1, {"durability": durability})
+    appended = await engine.append(WHERE, numbered(3))
+    await engine.flushed(WHERE, appended.next_offset)
+    await engine.flushed(WHERE, appended.next_offset)

@@ -5,7 +5,9 @@ import asyncio
 import pytest
 
 from logbroker.clock import ManualClock
+from logbroker.engine.api import TopicSpec
 from logbroker.errors import DataDirectoryError, FlushFailed, PartitionDamaged
+from logbroker.log.files.crashes import flushed_only
 from logbroker.log.files.faults import FaultFiles
 from logbroker.log.files.memory import MemoryFiles
 from logbroker.model import ProducerStamp, Record, TopicPartition
@@ -220,4 +222,27 @@ async def test_a_damaged_partition_leaves_the_others_alone(clock: ManualClock) -
         await engine.append(WHERE, numbered(1))
     assert len(await everything(engine, other)) == 3
     await engine.append(other, numbered(1))
+    await engine.stop()
+
+
+async def test_a_definition_and_its_topics_are_there_after_a_restart(clock: ManualClock) -> None:
+    files = MemoryFiles()
+    engine = await started(files, clock)
+    await engine.define("queue:orders", {"n": 1}, create=[TopicSpec("orders", 2, {})])
+    await engine.stop()
+    engine = await started(files, clock)
+    assert engine.definitions() == {"queue:orders": {"n": 1}}
+    assert (engine.topic("orders").partitions, engine.topic("orders").owner) == (2, "queue:orders")
+    await engine.stop()
+
+
+async def test_records_under_os_survive_a_power_cut_once_they_were_made_durable(clock: ManualClock) -> None:
+    files = FaultFiles()
+    engine = await started(files, clock)
+    await engine.create_topic("orders", 1, {"durability": "os"})
+    kept = await engine.append(WHERE, numbered(1))
+    await engine.flushed(WHERE, kept.next_offset)
+    await engine.append(WHERE, numbered(1, 1))
+    engine = await started(flushed_only(files.operations), clock)
+    assert values(await everything(engine))[:1] == [b"0"]
     await engine.stop()
