@@ -263,7 +263,8 @@ class Engine(Protocol):
         """Records at and after ``offset``, control records left out; never waits for new ones.
 
         At least one record is returned where one stands, however large. Raises OffsetOutOfRange (with
-        ``log_start_offset`` and ``high_watermark``), UnknownTopicOrPartition, PartitionDamaged.
+        ``log_start_offset`` and ``high_watermark``), UnknownTopicOrPartition, PartitionDamaged; CorruptMessage (with
+        ``next_offset``, where to go on) where the batch at ``offset`` is whole but was written malformed.
         """
         ...
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from logbroker.config import TopicConfig
 from logbroker.engine.api import Buffer
+from logbroker.errors import CorruptMessage
 from logbroker.model import ProducerStamp, Record, StoredRecord
 from logbroker.records.batch import Compression, iter_headers
 from logbroker.records.codec import decode, encode
@@ -19,14 +20,20 @@ def encode_batch(records: Sequence[Record], config: TopicConfig, now_ms: int, pr
 def decode_from(chunks: Iterable[Buffer], offset: int, max_records: int | None) -> tuple[list[StoredRecord], int]:
     """The records at and after ``offset`` in whole batches, control records left out, and where to go on.
 
-    Raises CorruptMessage.
+    A batch whose records cannot be decoded ends the read before it; where it comes first, CorruptMessage is raised with
+    ``next_offset``, where reading can go on behind it.
     """
     records: list[StoredRecord] = []
     next_offset = offset
     for chunk in chunks:
         for position, header in iter_headers(chunk):
             if not header.is_control:
-                decoded = decode(chunk, position)
+                try:
+                    decoded = decode(chunk, position)
+                except CorruptMessage as error:
+                    if next_offset > offset:
+                        return records, next_offset
+                    raise CorruptMessage(error.detail, **{**error.fields, "next_offset": header.next_offset}) from None
                 records.extend(
                     decoded if header.base_offset >= offset else [one for one in decoded if one.offset >= offset]
                 )

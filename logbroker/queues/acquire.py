@@ -116,7 +116,7 @@ def _chosen(draft: Draft, command: c.Acquire) -> Iterator[Message]:
     rules, left, fresh = draft.state.rules, command.limit, command.fresh
     for message, is_fresh in in_line(draft.state, with_fresh=fresh > 0):
         alone = last_attempt(rules.max_attempts, message.failures)
-        if left <= 0 or (alone and left < command.limit):
+        if left <= 0 or (alone and (command.in_company or left < command.limit)):
             return
         if is_expired(draft, message):
             give_up_expired(draft, message)

@@ -215,7 +215,7 @@ def _waiting(state: State, event: e.Waiting) -> None:
         soft.schedule.know(event.first, event.due_ms, event.offset)
         soft.again.put(position, event.due_ms, None)
     else:
-        soft.schedule.put(event.first, event.due_ms, event.offset)
+        soft.schedule.put(event.first, event.due_ms, event.offset, failed=event.failures > 0)
     kept = event.replaces is not None and event.failures > 0 and soft.lines.replace(event.replaces, position)
     in_line = event.failures > 0 or position in state.hard.leased or position in state.hard.returned
     if state.rules.ordered and event.key is not None and in_line and not kept:
@@ -291,7 +291,7 @@ def _move_dropped(state: State, event: e.MoveDropped) -> None:
     if moving.void or position is None or moving.first is None or state.soft.lines.is_behind(position):
         return
     if position.source is Source.RETRY:
-        state.soft.schedule.put(moving.first, moving.due_before_ms, position.offset)
+        state.soft.schedule.put(moving.first, moving.due_before_ms, position.offset, failed=moving.failures > 0)
     elif position.source is Source.SOURCE and position.offset < state.read_next:
         state.soft.again.put(position, moving.due_before_ms, None)
 

@@ -63,12 +63,16 @@ class TakeOver:
 
 @dataclass(frozen=True, slots=True)
 class Acquire:
-    """Lease up to ``limit`` messages, at most ``fresh`` of them delivered for the first time."""
+    """Lease up to ``limit`` messages, at most ``fresh`` of them delivered for the first time.
+
+    ``in_company``: the same answer holds messages of other partitions, so that none on its last attempt may come along.
+    """
 
     consumer: str
     lease_ms: int
     limit: int
     fresh: int
+    in_company: bool = False
 
 
 @dataclass(frozen=True, slots=True)

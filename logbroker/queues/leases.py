@@ -101,6 +101,16 @@ class LeaseMachine:
         return len(self._state.hard.leases)
 
     @property
+    def generation(self) -> int:
+        """How often the source was sought; 0 for a machine that still has to learn where to start."""
+        return self._state.hard.generation
+
+    @property
+    def retries(self) -> int:
+        """How many messages of the retry topic are not done: waiting, eligible, leased or moving."""
+        return self._state.progress(Source.RETRY).open
+
+    @property
     def waiting(self) -> int:
         """How many messages of the retry topic are not due or not asked for yet."""
         return len(self._state.soft.schedule.waiting)
@@ -119,6 +129,30 @@ class LeaseMachine:
     def fresh(self) -> int:
         """How many messages were read and never delivered: while there are enough, no more need be read."""
         return len(self._state.soft.fresh)
+
+    @property
+    def back(self) -> int:
+        """How many messages were read that were delivered before, or come from the retry topic."""
+        return len(self._state.soft.back)
+
+    def undue(self, now: Now) -> tuple[int, int]:
+        """How many messages of the retry topic are not due yet: those that never failed, and those that did."""
+        schedule = self._state.soft.schedule
+        failed = schedule.failed.count_after(now.wall_ms)
+        return schedule.waiting.count_after(now.wall_ms) - failed, failed
+
+    def scheduled(self, due_ms: int, offset: int) -> Iterator[tuple[int, int, bool]]:
+        """(due, offset, whether it failed before) of what waits in the retry topic, after that due time and offset.
+
+        Nothing may be decided while this is read.
+        """
+        schedule = self._state.soft.schedule
+        return ((due, at, schedule.failed.holds(due, at)) for due, at in schedule.waiting.after(due_ms, offset))
+
+    def open_offsets(self, source: Source, start: int, end: int) -> Iterator[int]:
+        """The offsets in [start, end) whose message is not done, leased and moving ones included, ascending."""
+        finished = self._state.progress(source).finished
+        return (offset for low, high in finished.open_runs(start, end) for offset in range(low, high))
 
     def backlog(self, end: int) -> int:
         """How many messages of a source topic that ends at ``end`` are not done, leased ones included."""
@@ -156,6 +190,14 @@ class LeaseMachine:
     def is_finished(self, position: Position) -> bool:
         """Whether the message at a position is done there."""
         return self._state.hard.is_finished(position)
+
+    def lease(self, number: int) -> Lease | None:
+        """The present lease of that number."""
+        return self._state.hard.leases.get(number)
+
+    def lease_at(self, position: Position) -> Lease | None:
+        """The present lease on the message at a position."""
+        return self._state.hard.leased.get(position)
 
     def leases(self) -> Iterable[Lease]:
         """The present leases, for peeking; those whose message moves are among them."""

@@ -53,6 +53,14 @@ class DueIndex:
         """The entries due at ``now``, earliest first. The index must not change while this is read."""
         return map(_unpacked, self._order.irange(maximum=now << IDENTITY_BITS | _IDENTITY))
 
+    def after(self, due: int, identity: int) -> Iterator[tuple[int, int]]:
+        """The entries after that one, which need not be there, earliest first."""
+        return map(_unpacked, self._order.irange(minimum=due << IDENTITY_BITS | identity, inclusive=(False, True)))
+
+    def count_after(self, now: int) -> int:
+        """How many entries are not due at ``now``."""
+        return len(self._order) - self._order.bisect_right(now << IDENTITY_BITS | _IDENTITY)
+
     def first_due(self) -> int | None:
         """The earliest due time."""
         return self._order[0] >> IDENTITY_BITS if self._order else None
@@ -65,19 +73,23 @@ class DueIndex:
 class Schedule:
     """The open messages of a retry topic: each is *known* by the index of its id, and *waiting* until it is taken."""
 
-    __slots__ = ("_known", "waiting")
+    __slots__ = ("_known", "failed", "waiting")
 
     def __init__(self) -> None:
         self.waiting = DueIndex()
+        self.failed = DueIndex()
+        """Those of the waiting that failed before."""
         self._known: dict[int, int] = {}
 
     def __len__(self) -> int:
         return len(self._known)
 
-    def put(self, first: int, due: int, offset: int) -> None:
+    def put(self, first: int, due: int, offset: int, *, failed: bool = False) -> None:
         """The message with id index ``first`` waits at ``offset`` until ``due``, and nowhere else."""
         self.take(first)
         self._known[first] = self.waiting.add(due, offset)
+        if failed:
+            self.failed.add(due, offset)
 
     def know(self, first: int, due: int, offset: int) -> None:
         """The message stands at ``offset`` but does not wait: it is leased or eligible."""
@@ -93,14 +105,19 @@ class Schedule:
         """The message does not wait any more."""
         found = self.find(first)
         if found is not None:
-            self.waiting.discard(*found)
+            self._leave(*found)
 
     def forget(self, first: int, offset: int) -> None:
         """The message is no longer at ``offset``; nothing happens if it has already been put elsewhere."""
         found = self.find(first)
         if found is not None and found[1] == offset:
-            self.waiting.discard(*found)
+            self._leave(*found)
             del self._known[first]
+
+    def _leave(self, due: int, offset: int) -> None:
+        self.waiting.discard(due, offset)
+        if self.failed:
+            self.failed.discard(due, offset)
 
     def at(self, offset: int) -> list[int]:
         """The id index of the message at ``offset``, if any: a walk over everything, for what is known by nothing else."""
@@ -115,6 +132,7 @@ class Schedule:
     def clear(self) -> None:
         """Forget everything."""
         self.waiting.clear()
+        self.failed.clear()
         self._known.clear()
 
 
