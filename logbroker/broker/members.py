@@ -7,12 +7,13 @@ nothing is counted as given by a poll that is broken off. Delivery is at least o
 """
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from logbroker.broker.fetch import Fetch, Fetched, Limits, Start
 from logbroker.broker.positions import EARLIEST, LATEST, resolve
 from logbroker.broker.reader import AutoOffsetReset, Reader
+from logbroker.broker.resets import Each, Target, named, offset_for
 from logbroker.broker.waiting import Waiting
 from logbroker.clock import Clock
 from logbroker.engine.api import Engine
@@ -188,10 +189,21 @@ class Members:
         await self._take_over(group_id, reader, standing)
         return reader.positions
 
-    async def seek(self, group_id: str, member_id: str, offsets: Mapping[TopicPartition, int]) -> None:
-        """Read on elsewhere. Raises as ``positions``, and IllegalGeneration for a partition the member does not have."""
-        await self._require_assigned(group_id, member_id, list(offsets))
-        self._reader(group_id, member_id).seek(offsets)
+    async def seek(
+        self, group_id: str, member_id: str, target: Target, partitions: Sequence[TopicPartition] | None
+    ) -> dict[TopicPartition, int]:
+        """Read on at ``target``, in ``partitions`` or in all; returns all positions.
+
+        Raises as ``positions``, IllegalGeneration for a partition the member does not have, InvalidRequest.
+        """
+        assigned = await self._require_assigned(group_id, member_id, partitions or ())
+        chosen = sorted(assigned) if partitions is None else partitions
+        if isinstance(target, Each):
+            chosen = named(target, chosen)
+        offsets = {where: (await offset_for(self._engine, where, target, assigned[where]))[0] for where in chosen}
+        reader = self._reader(group_id, member_id)
+        reader.seek({where: offset for where, offset in offsets.items() if where in reader.positions})
+        return reader.positions
 
     async def pause(
         self, group_id: str, member_id: str, partitions: Sequence[TopicPartition] | None, *, paused: bool

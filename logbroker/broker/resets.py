@@ -99,7 +99,7 @@ class Resets:
         if not partitions:
             raise GroupNotFound(f"group {group_id!r} has committed nothing: name the topics to set offsets for")
         if isinstance(target, Each):
-            partitions = _named(target, partitions)
+            partitions = named(target, partitions)
         changes = []
         for where in partitions:
             old = committed.get(where)
@@ -135,7 +135,7 @@ class Resets:
             yield from (TopicPartition(info.name, number) for number in range(info.partitions))
 
 
-def _named(target: Each, partitions: Sequence[TopicPartition]) -> list[TopicPartition]:
+def named(target: Each, partitions: Sequence[TopicPartition]) -> list[TopicPartition]:
     """The partitions a target names. Raises InvalidRequest unless all are of one topic and there."""
     names = {where.topic for where in partitions}
     if len(names) > 1:

@@ -18,6 +18,7 @@ _TEMPLATE = "#/components/schemas/{name}"
 _TAGS = {
     "records": "Write records and read them back.",
     "topics": "Topics, their settings and their partitions.",
+    "groups": "Consumer groups: members that share partitions, committed offsets, lag.",
     "storage": "The files below the log.",
     "admin": "The broker itself.",
     "docs": "This description.",
@@ -27,6 +28,8 @@ _PATH_PARAMETERS: Mapping[str, dict[str, Any]] = {
     "partition": {"type": "integer", "minimum": 0, "maximum": 2**31 - 1},
     "offset": {"type": "integer", "minimum": 0, "maximum": 2**63 - 1},
     "code": {"type": "string", "pattern": "^[A-Z_]+$"},
+    "group": {"type": "string", "minLength": 1},
+    "member": {"type": "string", "minLength": 1},
 }
 
 

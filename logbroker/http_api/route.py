@@ -36,11 +36,13 @@ class Route:
     """Request headers that change what it does."""
     only_reads: bool = False
     """A POST that changes nothing."""
+    may_break: bool = False
+    """One that leaves nothing half done when its client leaves and it is broken off."""
 
     @property
     def changes(self) -> bool:
-        """Whether it changes something, so that it must not be broken off."""
-        return self.method != "GET" and not self.only_reads
+        """Whether it changes something and must not be broken off."""
+        return self.method != "GET" and not (self.only_reads or self.may_break)
 
     @property
     def summary(self) -> str:
@@ -57,5 +59,8 @@ def parameters(path: str) -> list[str]:
 
 
 def aiohttp_path(path: str) -> str:
-    """The path in aiohttp's words: parameters hold no colon, so that ``{topic}:verb`` routes."""
-    return _PARAMETER.sub(r"{\1:[^/:]+}", path)
+    """The path in aiohttp's words: parameters hold no colon, so that ``{topic}:verb`` routes.
+
+    A group may, for Kafka's clients name groups as they like; what follows its last colon is the verb where there is one.
+    """
+    return _PARAMETER.sub(lambda found: f"{{{found[1]}:{'[^/]+' if found[1] == 'group' else '[^/:]+'}}}", path)

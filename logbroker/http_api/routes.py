@@ -27,6 +27,7 @@ from logbroker.errors import (
     UnsupportedMediaType,
 )
 from logbroker.http_api import admin, docs, fetch, partitions, produce, tail, topics
+from logbroker.http_api.group_routes import GROUP_ROUTES
 from logbroker.http_api.paging import PageQuery
 from logbroker.http_api.payloads import RecordIn, RecordOut, Result
 from logbroker.http_api.requests import JSON, NDJSON, OCTETS, RECORD_BATCH
@@ -230,6 +231,7 @@ ROUTES: tuple[Route, ...] = (
         answer={JSON: partitions.SegmentsOut},
         errors=(*_READS, NotSupported),
     ),
+    *GROUP_ROUTES,
     Route("GET", "/livez", "live", "admin", admin.live, answer={JSON: admin.LiveOut}),
     Route(
         "GET",

@@ -19,7 +19,7 @@ from logbroker.http_api.server import HttpServer
 from logbroker.log.files.memory import MemoryFiles
 from tests.engine.fake import FakeEngine
 
-CONFIG = BrokerConfig(max_request_bytes=256 * 1024, max_partitions=50, drain_ms=2_000)
+CONFIG = BrokerConfig(max_request_bytes=256 * 1024, max_partitions=50, drain_ms=2_000, group_initial_rebalance_delay_ms=0)
 
 
 class Answer(NamedTuple):

@@ -1,0 +1,378 @@
+"""Consumer groups as administrators see them: list, describe, lag, offsets, reset, delete.
+
+What lives here: groups in JSON. What may not: members that read (``group_members``), arithmetic (``groups.lag``).
+"""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from aiohttp import web
+from msgspec import UNSET, Meta, UnsetType
+
+from logbroker.broker.services import Services
+from logbroker.errors import GroupNotFound, InvalidRequest, LogbrokerError
+from logbroker.groups.consumer_protocol import decode_assignment, subscribed_topics
+from logbroker.groups.lag import PartitionLag, total
+from logbroker.groups.messages import (
+    NO_GENERATION,
+    CommitOffsets,
+    GroupState,
+    GroupView,
+    MemberClaim,
+    MemberView,
+    OffsetToCommit,
+)
+from logbroker.http_api.errors import entry
+from logbroker.http_api.group_targets import PartitionRef, TargetIn, target_of
+from logbroker.http_api.paging import PageQuery, page_of
+from logbroker.http_api.payloads import Offset, PartitionNumber
+from logbroker.http_api.requests import NoQuery, json_answer, read_json
+from logbroker.model import TopicPartition
+
+MAX_OFFSETS = 20_000
+
+
+class GroupsQuery(PageQuery, frozen=True):
+    """Which groups to list."""
+
+    prefix: Annotated[str, Meta(description="Only groups whose id starts with this.")] = ""
+    state: Annotated[
+        Literal["Empty", "PreparingRebalance", "CompletingRebalance", "Stable"] | UnsetType,
+        Meta(description="Only groups in this state."),
+    ] = UNSET
+
+
+class GroupItem(msgspec.Struct):
+    """A group in a list."""
+
+    group: str
+    state: str
+    protocol_type: str
+    members: int
+
+
+class GroupsOut(msgspec.Struct):
+    """A page of groups, by id."""
+
+    items: list[GroupItem]
+    next_page_token: str | None
+
+
+class MemberOut(msgspec.Struct):
+    """A member. ``topics`` and ``assignment`` are empty while the group rebalances, null where they are not Kafka's."""
+
+    member_id: str
+    instance_id: str | None
+    client_id: str
+    client_host: str
+    session_timeout_ms: int
+    rebalance_timeout_ms: int
+    topics: list[str] | None
+    assignment: list[PartitionRef] | None
+
+
+class PartitionLagOut(msgspec.Struct):
+    """A group in one partition; null for what cannot be known.
+
+    ``lag`` counts offsets from the first unread record to ``end``; ``lag_ms`` is that record's age, 0 when there is none.
+    """
+
+    topic: str
+    partition: int
+    committed: int | None
+    log_start_offset: int | None
+    end: int | None
+    lag: int | None
+    lag_ms: int | None
+    status: str
+    metadata: str | None
+    committed_ms: int | None
+    member_id: str | None
+
+
+class LagOut(msgspec.Struct):
+    """How far a group is behind: the sum of ``lag``, the largest ``lag_ms``, the worst ``status``, and each partition."""
+
+    group: str
+    state: str
+    lag: int
+    lag_ms: int
+    status: str
+    partitions: list[PartitionLagOut]
+
+
+class GroupOut(LagOut):
+    """A group, its members and how far it is behind."""
+
+    generation: int
+    protocol_type: str
+    protocol: str
+    leader: str | None
+    members: list[MemberOut]
+
+
+class LagQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How to show the lag."""
+
+    history: Annotated[str | UnsetType, Meta(description="Not built yet: refused.")] = UNSET
+
+
+class MissingOkQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What to do about something that is not there."""
+
+    missing_ok: Annotated[bool, Meta(description="Answer 204 then too.")] = False
+
+
+class OffsetIn(msgspec.Struct, forbid_unknown_fields=True):
+    """A position to commit: the next offset to read, and a note."""
+
+    topic: str
+    partition: PartitionNumber
+    offset: Offset
+    metadata: str | None = None
+    leader_epoch: Annotated[int, Meta(ge=-1, le=2**31 - 1)] = -1
+
+
+class OffsetsIn(msgspec.Struct, forbid_unknown_fields=True):
+    """Positions to commit, as a member in a generation or without membership while the group has no members."""
+
+    offsets: Annotated[list[OffsetIn], Meta(min_length=1, max_length=MAX_OFFSETS)]
+    generation: Annotated[int, Meta(ge=NO_GENERATION, le=2**31 - 1)] = NO_GENERATION
+    member_id: str = ""
+
+
+class OffsetsQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which offsets."""
+
+    topic: Annotated[str | UnsetType, Meta(description="Only those of this topic.")] = UNSET
+
+
+class CommittedOut(msgspec.Struct):
+    """A committed position."""
+
+    topic: str
+    partition: int
+    offset: int
+    metadata: str | None
+    leader_epoch: int
+    committed_ms: int
+
+
+class OffsetsOut(msgspec.Struct):
+    """The committed positions of a group."""
+
+    offsets: list[CommittedOut]
+
+
+class CommitsOut(msgspec.Struct):
+    """What became of each position: nothing to say, or its ``error``."""
+
+    results: list[dict[str, Any]]
+
+
+class ResetIn(msgspec.Struct, forbid_unknown_fields=True):
+    """Where to move a group: in all partitions of ``topics``, else in those it has committed for."""
+
+    to: TargetIn
+    topics: list[str] | None = None
+    dry_run: Annotated[bool, Meta(description="Only plan.")] = True
+    force: Annotated[bool, Meta(description="Although the group has members, who read on where they are.")] = False
+
+
+class ChangeOut(msgspec.Struct):
+    """A partition of a plan; ``clamped`` if the target lies outside it. ``error`` if it was not carried out."""
+
+    topic: str
+    partition: int
+    old: int | None
+    new: int
+    clamped: bool
+    error: dict[str, Any] | UnsetType = UNSET
+
+
+class ResetOut(msgspec.Struct):
+    """A reset, or with ``dry_run`` what it would do. With members in the group it needs ``force``."""
+
+    group: str
+    dry_run: bool
+    members: int
+    partitions: list[ChangeOut]
+
+
+_offsets_decoder = msgspec.json.Decoder(OffsetsIn)
+_reset_decoder = msgspec.json.Decoder(ResetIn)
+
+
+# -- looking ---------------------------------------------------------------------------------------------------------
+
+
+async def list_groups(services: Services, request: web.Request, query: GroupsQuery) -> web.Response:
+    """List consumer groups."""
+    listed = [
+        one
+        for one in services.groups.list_groups()
+        if one.group_id.startswith(query.prefix) and query.state in (UNSET, one.state.value)
+    ]
+    page, token = page_of(listed, lambda one: one.group_id, query)
+    items = [
+        GroupItem(
+            one.group_id,
+            one.state.value,
+            one.protocol_type,
+            len((await services.groups.describe(one.group_id)).members),
+        )
+        for one in page
+    ]
+    return json_answer(GroupsOut(items, token))
+
+
+async def get_group(services: Services, request: web.Request, query: NoQuery) -> web.Response:
+    """Describe a consumer group: its members, what they read, and how far it is behind."""
+    group_id, view = await _group(services, request)
+    lag = await _lag(services, group_id, view)
+    return json_answer(
+        GroupOut(
+            **msgspec.structs.asdict(lag),
+            generation=view.generation,
+            protocol_type=view.protocol_type,
+            protocol=view.protocol,
+            leader=view.leader,
+            members=[_member(member) for member in view.members],
+        )
+    )
+
+
+async def get_lag(services: Services, request: web.Request, query: LagQuery) -> web.Response:
+    """How far a consumer group is behind, in records and in time."""
+    if query.history is not UNSET:
+        raise InvalidRequest("the history of a lag is not built yet: leave the parameter history out")
+    group_id, view = await _group(services, request)
+    return json_answer(await _lag(services, group_id, view))
+
+
+async def _group(services: Services, request: web.Request) -> tuple[str, GroupView]:
+    """The group named in the path. Raises GroupNotFound."""
+    group_id = request.match_info["group"]
+    view = await services.groups.describe(group_id)
+    if view.state is GroupState.DEAD:
+        raise GroupNotFound(f"there is no consumer group {group_id!r}")
+    return group_id, view
+
+
+async def _lag(services: Services, group_id: str, view: GroupView) -> LagOut:
+    owners = {where: member.member_id for member in view.members for where in _assignment(member) or ()}
+    lags = await services.lag.of(group_id, owners)
+    whole = total(lags)
+    partitions = [_partition_lag(one, owners.get(one.where)) for one in lags]
+    return LagOut(group_id, view.state.value, whole.lag, whole.lag_ms, whole.status.value, partitions)
+
+
+def _partition_lag(one: PartitionLag, member_id: str | None) -> PartitionLagOut:
+    committed, bounds = one.committed, one.bounds
+    return PartitionLagOut(
+        topic=one.where.topic,
+        partition=one.where.partition,
+        committed=committed.offset if committed is not None else None,
+        log_start_offset=bounds.log_start_offset if bounds is not None else None,
+        end=bounds.high_watermark if bounds is not None else None,
+        lag=one.lag,
+        lag_ms=one.lag_ms,
+        status=one.status.value,
+        metadata=committed.metadata if committed is not None else None,
+        committed_ms=committed.committed_ms if committed is not None else None,
+        member_id=member_id,
+    )
+
+
+def _assignment(member: MemberView) -> tuple[TopicPartition, ...] | None:
+    try:
+        return decode_assignment(member.assignment).partitions
+    except InvalidRequest:
+        return None
+
+
+def _member(member: MemberView) -> MemberOut:
+    topics = subscribed_topics(member.metadata) if member.metadata else ()
+    assignment = _assignment(member)
+    return MemberOut(
+        member_id=member.member_id,
+        instance_id=member.instance_id,
+        client_id=member.client_id,
+        client_host=member.client_host,
+        session_timeout_ms=member.session_timeout_ms,
+        rebalance_timeout_ms=member.rebalance_timeout_ms,
+        topics=None if topics is None else list(topics),
+        assignment=None if assignment is None else [PartitionRef(*where) for where in assignment],
+    )
+
+
+# -- offsets ---------------------------------------------------------------------------------------------------------
+
+
+async def get_offsets(services: Services, request: web.Request, query: OffsetsQuery) -> web.Response:
+    """The positions a consumer group has committed."""
+    committed = await services.groups.fetch_offsets(request.match_info["group"])
+    offsets = [
+        CommittedOut(*where, one.offset, one.metadata, one.leader_epoch, one.committed_ms)
+        for where, one in sorted(committed.items())
+        if query.topic in (UNSET, where.topic)
+    ]
+    return json_answer(OffsetsOut(offsets))
+
+
+async def put_offsets(services: Services, request: web.Request, query: NoQuery) -> web.Response:
+    """Commit positions; without membership, while the group has no members."""
+    wanted = await read_json(request, _offsets_decoder)
+    offsets = to_commit(wanted.offsets)
+    command = CommitOffsets(MemberClaim(wanted.member_id, wanted.generation), offsets)
+    reply = await services.groups.commit(request.match_info["group"], command)
+    results: list[dict[str, Any]] = []
+    failures: list[LogbrokerError] = []
+    for index, (where, refusal) in enumerate(reply.results):
+        result: dict[str, Any] = {"index": index, **where._asdict()}
+        if refusal is not None:
+            failures.append(refusal)
+            result["error"] = entry(refusal)
+        results.append(result)
+    if len(failures) == len(results) and len({failure.code for failure in failures}) == 1:
+        raise failures[0]
+    return json_answer(CommitsOut(results), 207 if failures else 200)
+
+
+def to_commit(offsets: list[OffsetIn]) -> tuple[OffsetToCommit, ...]:
+    """The positions. Raises InvalidRequest when a partition is named twice."""
+    wanted = tuple(
+        OffsetToCommit(TopicPartition(one.topic, one.partition), one.offset, one.leader_epoch, one.metadata)
+        for one in offsets
+    )
+    if len({one.where for one in wanted}) < len(wanted):
+        raise InvalidRequest("a partition is named twice")
+    return wanted
+
+
+async def reset_group(services: Services, request: web.Request, query: NoQuery) -> web.Response:
+    """Move a consumer group; by default only show where each partition would go."""
+    wanted = await read_json(request, _reset_decoder)
+    group_id = request.match_info["group"]
+    target = target_of(wanted.to, services.clock.now().wall_ms)
+    plan = await services.resets.plan(group_id, target, wanted.topics)
+    changes = [ChangeOut(*change.where, change.old, change.new, change.clamped) for change in plan]
+    failures: list[LogbrokerError] = []
+    if not wanted.dry_run:
+        results = await services.resets.carry_out(group_id, plan, force=wanted.force)
+        for change, (_, refusal) in zip(changes, results, strict=True):
+            if refusal is not None:
+                failures.append(refusal)
+                change.error = entry(refusal)
+    members = len((await services.groups.describe(group_id)).members)
+    return json_answer(ResetOut(group_id, wanted.dry_run, members, changes), 207 if failures else 200)
+
+
+async def delete_group(services: Services, request: web.Request, query: MissingOkQuery) -> web.Response:
+    """Delete a consumer group and what it has committed."""
+    try:
+        await services.groups.delete(request.match_info["group"])
+    except GroupNotFound:
+        if not query.missing_ok:
+            raise
+    return web.Response(status=204)
