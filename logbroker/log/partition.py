@@ -11,7 +11,7 @@ Invariants:
 - after a flush that failed nothing is written any more: what is on disk is unknown, and a retry could lie.
 """
 
-from logbroker.config import INT32_MAX, MIB, SECOND_MS, TopicConfig
+from logbroker.config import INT32_MAX, TopicConfig
 from logbroker.errors import FlushFailed, StorageError
 from logbroker.log.admission import Admitted, admit
 from logbroker.log.checkpoint import Checkpointed
@@ -25,6 +25,7 @@ from logbroker.log.producers import ProducerState, encode_producers
 from logbroker.log.reader import Reader
 from logbroker.log.reading import ColdRead
 from logbroker.log.recovery import Recovered, RecoveryReport, recover
+from logbroker.log.recovery_point import RecoveryPoint
 from logbroker.log.retention import expired
 from logbroker.log.segment import Segment
 from logbroker.log.segments import Segments
@@ -33,9 +34,6 @@ from logbroker.log.times import Times
 from logbroker.model import Appended, Now, OffsetAndTimestamp, SegmentInfo, TopicPartition
 
 __all__ = ["ColdRead", "FlushTicket", "PartitionLog"]
-
-_CHECKPOINT_BYTES = 64 * MIB
-_CHECKPOINT_MS = SECOND_MS
 
 
 class PartitionLog:
@@ -50,8 +48,6 @@ class PartitionLog:
         self._segments = Segments(recovered.segments)
         self._retired = recovered.retired
         self._producers = recovered.producers
-        self._snapshots = recovered.snapshots
-        self._checkpoint = recovered.checkpoint
         self._active_since_ms = recovered.active_since_ms
         self._reader = Reader(self._segments)
         self._times = Times(self._segments)
@@ -59,11 +55,17 @@ class PartitionLog:
         self._dirty_snapshot: int | None = None
         self._failure: StorageError | None = None
         self._changed = not recovered.report.clean
-        self._stored_at_ms = self._appended_at_ms = now.mono_ms
-        active = self._segments.active
-        point = active.state()
-        self._stored = Checkpointed(point, self.log_start_offset, self._active_since_ms, bool(len(self._producers)))
-        self.flushed_offset = active.next_offset
+        self._appended_at_ms = now.mono_ms
+        self._recovery_point = RecoveryPoint(
+            place,
+            recovered.checkpoint,
+            recovered.snapshots,
+            Checkpointed(
+                self._segments.active.state(), self.log_start_offset, self._active_since_ms, bool(len(self._producers))
+            ),
+            now.mono_ms,
+        )
+        self.flushed_offset = self._segments.active.next_offset
         """One past the last record that no crash takes back."""
         self._delete_retired()
 
@@ -94,9 +96,7 @@ class PartitionLog:
     @property
     def flush_is_due(self) -> bool:
         """Whether so much was written since the last flush that even a topic that never waits for one should have it."""
-        if self._segments.active.base_offset != self._stored.recovery_point.base_offset:
-            return bool(self._dirty)
-        return self._segments.active.size - self._stored.recovery_point.size >= _CHECKPOINT_BYTES
+        return bool(self._dirty) and self._recovery_point.is_far_behind(self._segments.active.state())
 
     def segments(self) -> list[SegmentInfo]:
         """All segments, ascending. Raises PartitionDamaged, StorageError."""
@@ -195,7 +195,7 @@ class PartitionLog:
         if not self._dirty:
             return None
         state = self._segments.active.state()
-        due = self._is_checkpoint_due(state)
+        due = self._recovery_point.is_due(state, self._appended_at_ms)
         producers = encode_producers(self._producers, state.next_offset) if due and len(self._producers) else None
         ticket = FlushTicket(self._dirty.take(), state, due, producers, self._dirty_snapshot)
         self._dirty_snapshot = None
@@ -207,7 +207,7 @@ class PartitionLog:
         self.flushed_offset = state.next_offset
         self._reader.boundary(state.next_offset, state.base_offset, state.size)
         if ticket.snapshot_offset is not None:
-            self._snapshots.durable = ticket.snapshot_offset
+            self._recovery_point.snapshot_is_durable(ticket.snapshot_offset)
         if not ticket.checkpoint_due:
             return
         try:
@@ -219,29 +219,9 @@ class PartitionLog:
             return  # the old recovery point stands; the next recovery will read more
         self._delete_retired()
 
-    def _is_checkpoint_due(self, state: SegmentState) -> bool:
-        stored = self._stored.recovery_point
-        return (
-            state.base_offset != stored.base_offset
-            or state.size - stored.size >= _CHECKPOINT_BYTES
-            or self._appended_at_ms - self._stored_at_ms >= _CHECKPOINT_MS
-        )
-
     def _store_recovery_point(self, state: SegmentState, producers: bytes | None, *, durable: bool = False) -> None:
-        if producers is not None:
-            self._store_snapshot(state.next_offset, producers, durable=durable)
-        if durable:
-            self._place.sync()
-        values = Checkpointed(state, self.log_start_offset, self._active_since_ms, producers is not None)
-        # Past a sealed segment it must be durable: what is behind that is about to be acknowledged, and a recovery that
-        # started in front of it could take a damaged end of it for one that was never flushed.
-        rolled = state.base_offset != self._stored.recovery_point.base_offset
-        self._checkpoint.store(values, durable=durable or rolled)
-        self._stored = values
-        self._stored_at_ms = self._appended_at_ms
-
-    def _store_snapshot(self, offset: int, snapshot: bytes, *, durable: bool = False) -> None:
-        for path in self._snapshots.store(offset, snapshot, durable=durable):
+        removed = self._recovery_point.store(state, self._active_since_ms, producers, self._appended_at_ms, durable=durable)
+        for path in removed:
             self._dirty.discard(path)
 
     # -- rolling and deleting ----------------------------------------------------------------------------------------
@@ -260,17 +240,21 @@ class PartitionLog:
         active.write_digest(state)
         self._producers.expire(now.wall_ms)
         if len(self._producers):
-            self._store_snapshot(state.next_offset, encode_producers(self._producers, state.next_offset))
+            self._snapshot_producers(state.next_offset)
         following = self._begin_segment(state.next_offset)
         active.seal(state)
         for file in active.files():
             self._dirty.add(file, done=file is not active.log)
-        if len(self._producers):
-            self._dirty.add(self._place.numbered(state.next_offset, PRODUCERS), done=True)
-            self._dirty_snapshot = state.next_offset
         self._segments.cool_down()
         self._segments.add(following)
         self._active_since_ms = -1
+
+    def _snapshot_producers(self, offset: int) -> None:
+        """Write the windows as they are at the end of a segment; the next flush makes them durable with it."""
+        for path in self._recovery_point.store_snapshot(offset, encode_producers(self._producers, offset)):
+            self._dirty.discard(path)
+        self._dirty.add(self._place.numbered(offset, PRODUCERS), done=True)
+        self._dirty_snapshot = offset
 
     def _begin_segment(self, base_offset: int) -> Segment:
         path = self._place.at(file_name(base_offset, LOG))
@@ -321,13 +305,11 @@ class PartitionLog:
         return gone
 
     def _move_start(self, offset: int) -> None:
-        values = self._stored._replace(log_start_offset=offset, active_since_ms=self._active_since_ms)
         try:
-            self._checkpoint.store(values, durable=True)
+            self._recovery_point.move_log_start(offset, self._active_since_ms)
         except FlushFailed as failure:
             self._failure = failure
             raise
-        self._stored = values
         self._changed = True
         self.log_start_offset = offset
         while self._segments.first.next_offset <= offset and not self._segments.first.active:
@@ -336,9 +318,7 @@ class PartitionLog:
 
     def _delete_retired(self) -> None:
         """Delete segments below the log start that no recovery needs, neither its log nor to replay its producers."""
-        needed = self._stored.recovery_point.base_offset
-        if len(self._producers):
-            needed = min(needed, self._snapshots.durable or 0)
+        needed = self._recovery_point.needed_from(has_producers=bool(len(self._producers)))
         while self._retired and self._retired[0].next_offset <= needed:
             for file in self._retired[0].files():
                 self._dirty.discard(file.path)
@@ -370,7 +350,7 @@ class PartitionLog:
     def _let_go(self) -> None:
         for segment in (*self._retired, *self._segments):
             segment.let_go()
-        self._checkpoint.let_go()
+        self._recovery_point.let_go()
         if self._failure is None:
             self._failure = StorageError(f"the log of {self.where} is closed")
 

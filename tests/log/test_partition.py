@@ -256,17 +256,17 @@ def test_a_flush_syncs_each_dirty_file_once_and_older_segments_first() -> None:
 
 def test_a_flush_becomes_due_after_a_roll_and_after_much_unflushed() -> None:
     log = open_log(MemoryFiles(), NOW, max_message_bytes=1 << 26)
-    assert not log.flush_is_due
-    append(log, b"a")
-    log.roll(NOW)
-    assert log.flush_is_due
-    flush(log)
-    assert not log.flush_is_due
-    for _ in range(5):
-        append(log, bytes(16 << 20))
-    assert log.flush_is_due
-    flush(log)
-    assert not log.flush_is_due
+    due = []
+    for step in (
+        lambda: append(log, b"a"),
+        lambda: log.roll(NOW),
+        lambda: flush(log),
+        lambda: [append(log, bytes(16 << 20)) for _ in range(5)],
+        lambda: flush(log),
+    ):
+        step()
+        due.append(log.flush_is_due)
+    assert due == [False, True, False, True, False]
 
 
 # -- rolling ---------------------------------------------------------------------------------------------------------
