@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from prometheus_client.parser import text_string_to_metric_families
 
 from logbroker.clock import ManualClock
 from logbroker.errors import StorageError
@@ -485,6 +486,39 @@ async def test_an_offset_outside_the_log_is_told(door: Door) -> None:
     await door("PUT", f"{GROUP}/offsets", {"offsets": [{"topic": "orders", "partition": 0, "offset": 10_000}]})
     (one,) = (await door("GET", f"{GROUP}/lag")).json["partitions"]
     assert (one["status"], one["lag"]) == ("OUT_OF_RANGE", 0)
+
+
+async def test_metrics_tell_of_each_group(door: Door, clock: ManualClock) -> None:
+    await door.topic(partitions=2)
+    member = await joined(door)
+    await poll(door, member)
+    now = clock.now().wall_ms
+    await door.produce(*({"value": "a", "partition": n, "timestamp_ms": now - 2_000 - n * 500} for n in (0, 1)))
+    lag = (await door("GET", f"{GROUP}/lag")).json["lag"]
+    for _ in range(2):
+        text = (await door("GET", "/metrics")).body.decode()
+        families = list(text_string_to_metric_families(text))
+        samples = {
+            (sample.name.removeprefix("logbroker_group_"), tuple(sample.labels.values())): sample.value
+            for family in families
+            for sample in family.samples
+            if sample.name.startswith("logbroker_group_")
+        }
+        assert samples == {
+            ("lag_records", ("g", "orders")): lag,
+            ("lag_seconds", ("g", "orders")): 2.5,
+            ("members", ("g",)): 1,
+            ("state", ("g", "Stable")): 1,
+            ("status", ("g", "OK")): 1,
+            ("rebalances_total", ("g",)): 1,
+        }
+
+
+async def test_a_scrape_answers_while_groups_are_stopped(door: Door) -> None:
+    await door("PUT", f"{GROUP}/offsets", {"offsets": [{"topic": "orders", "partition": 0, "offset": 0}]})
+    await door.services.groups.stop()
+    assert (await door("GET", "/metrics")).status == 200
+    assert (await door("GET", GROUP)).failure == (503, "RECOVERING")
 
 
 async def test_the_history_of_a_lag_is_refused(door: Door) -> None:
