@@ -88,6 +88,22 @@ def test_a_last_write_torn_at_any_byte_breaks_no_promise() -> None:
     assert tally.states > 1300
 
 
+def test_writes_torn_at_any_byte_break_no_promise() -> None:
+    """Those of the checkpoint above all, which is written in place."""
+    steps = (
+        Workload.small,
+        Workload.flush,
+        Workload.trim_all,
+        Workload.small,
+        Workload.flush,
+        Workload.small,
+        Workload.flush,
+    )
+    tally = judge(run(steps), subsets=1, every_byte=True)
+    assert tally.violations == []
+    assert tally.states > 1500
+
+
 def test_no_crash_during_recovery_breaks_a_promise() -> None:
     """Power fails again while a start is cutting off a torn tail and setting segments aside."""
     workload = run((Workload.idempotent, Workload.flush, Workload.large, Workload.large, Workload.small, Workload.large))

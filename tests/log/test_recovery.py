@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from logbroker.errors import PartitionDamaged
+from logbroker.log.files.crashes import flushed_only
 from logbroker.log.files.disk import DiskFiles
+from logbroker.log.files.faults import FaultFiles
 from logbroker.log.files.memory import MemoryFiles
 from logbroker.log.names import LOG, file_name
 from logbroker.model import ProducerStamp
@@ -152,6 +154,21 @@ def test_segments_behind_a_torn_one_are_set_aside_whole() -> None:
     append(log, b"next")
     log.close()
     assert open_log(files).recovery.clean
+
+
+def test_a_damaged_end_of_a_sealed_segment_is_not_cut_after_a_power_cut() -> None:
+    """What stands behind it was acknowledged: only a recovery point past the seal, on disk by then, can tell."""
+    files = FaultFiles()
+    log = open_log(files)
+    append(log, b"in the first segment")
+    log.roll(NOW)
+    append(log, b"in the second")
+    flush(log)
+    found = flushed_only(files.operations)
+    found.contents[FIRST].data[-3] ^= 1
+    log = open_log(found)
+    assert log.recovery.torn_files == ()
+    assert values(read_all(log, 1)) == [b"in the second"]
 
 
 def test_torn_files_of_before_are_not_written_over() -> None:
