@@ -269,8 +269,7 @@ def _move_started(state: State, event: e.MoveStarted) -> None:
 
 def _move_restarted(state: State, event: e.MoveRestarted) -> None:
     moving = state.soft.moves.by_token[event.token]
-    moving.retry_at = None
-    state.soft.moves.start(moving, state.progress(moving.target).end)
+    state.soft.moves.restart(event.token, state.progress(moving.target).end)
 
 
 def _move_held(state: State, event: e.MoveHeld) -> None:

@@ -42,13 +42,8 @@ def _expire_at_the_frontier(draft: Draft) -> None:
 
 def next_deadline(state: State, now: Now) -> int | None:
     """The monotonic time at which ``expire`` has something to do."""
-    times = [state.soft.deadlines.first_due(), _first_held(state), _first_expiry(state, now)]
+    times = [state.soft.deadlines.first_due(), state.soft.moves.held.first_due(), _first_expiry(state, now)]
     return min((time for time in times if time is not None), default=None)
-
-
-def _first_held(state: State) -> int | None:
-    held = (moving.retry_at for moving in state.soft.moves.by_token.values() if moving.retry_at is not None)
-    return min(held, default=None)
 
 
 def _first_expiry(state: State, now: Now) -> int | None:

@@ -8,12 +8,12 @@ Copies may become durable out of order, so a topic counts as read only up to whe
 the end of the topic as known when that move was handed out (its ``floor``).
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from logbroker.model import Record
 from logbroker.queues.copies import CopyPlan
 from logbroker.queues.positions import Position, Source
+from logbroker.queues.schedule import DueIndex
 
 FIRST_RETRY_MS = 1_000
 LAST_RETRY_MS = 60_000
@@ -38,7 +38,6 @@ class Moving:
     tries: int = 0
     retry_at: int | None = None
     """When a held move starts over (monotonic); None while it is under way."""
-    floor: int = 0
     void: bool = False
     """Whether what it takes over was purged or sought away meanwhile."""
 
@@ -55,32 +54,49 @@ class Moves:
     next_token: int = 0
     by_token: dict[int, Moving] = field(default_factory=dict)
     by_position: dict[Position, Moving] = field(default_factory=dict)
+    held: DueIndex = field(default_factory=DueIndex)
+    """The moves that start over, by time and token."""
     _floors: dict[Source, dict[int, int]] = field(default_factory=lambda: {Source.RETRY: {}, Source.DEAD: {}})
 
     def __len__(self) -> int:
         return len(self.by_token)
 
     def start(self, moving: Moving, floor: int) -> None:
-        """A move begins, or begins again."""
+        """A move begins: under way, or held from the start."""
         self.next_token = max(self.next_token, moving.token + 1)
         self.by_token[moving.token] = moving
         if moving.position is not None and not moving.void:
             self.by_position[moving.position] = moving
         if moving.retry_at is None:
-            moving.floor = floor
             self._floors[moving.target][moving.token] = floor
+        else:
+            self.held.add(moving.retry_at, moving.token)
+
+    def restart(self, token: int, floor: int) -> None:
+        """A held move begins again."""
+        moving = self.by_token[token]
+        self._let_go(moving)
+        self._floors[moving.target][token] = floor
 
     def hold(self, token: int, retry_at: int) -> None:
         """A move failed."""
         moving = self.by_token[token]
+        self._let_go(moving)
         moving.tries += 1
         moving.retry_at = retry_at
-        self._floors[moving.target].pop(token, None)
+        self.held.add(retry_at, token)
+
+    def _let_go(self, moving: Moving) -> None:
+        """It is neither under way nor held."""
+        self._floors[moving.target].pop(moving.token, None)
+        if moving.retry_at is not None:
+            self.held.discard(moving.retry_at, moving.token)
+            moving.retry_at = None
 
     def end(self, token: int) -> Moving:
         """A move is over."""
         moving = self.by_token.pop(token)
-        self._floors[moving.target].pop(token, None)
+        self._let_go(moving)
         if moving.position is not None and self.by_position.get(moving.position) is moving:
             del self.by_position[moving.position]
         return moving
@@ -90,10 +106,6 @@ class Moves:
         moving.void = True
         if moving.position is not None:
             self.by_position.pop(moving.position, None)
-
-    def held(self, until: int) -> Iterator[Moving]:
-        """The moves that start over by then."""
-        return (moving for moving in self.by_token.values() if moving.retry_at is not None and moving.retry_at <= until)
 
     def seen_without(self, token: int, target: Source, end: int) -> int:
         """Up to where ``target``, known to end at ``end``, is read once the move ``token`` is over."""

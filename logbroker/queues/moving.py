@@ -6,6 +6,8 @@ copy of this life is taken over exactly once, by ``Moved`` or by a read of its t
 before it was taken over, or that belongs to another life or generation, is void.
 """
 
+from itertools import islice
+
 from logbroker.errors import MessageTooLarge
 from logbroker.machine import Decision, Moved, MoveFailed
 from logbroker.queues import commands as c
@@ -68,7 +70,8 @@ def move_failed(draft: Draft, command: MoveFailed) -> Decision[c.LeaseReply]:
 def restart_held(draft: Draft, limit: int) -> None:
     """Begin again the moves whose time has come."""
     state, now = draft.state, draft.now.mono_ms
-    for moving, _ in zip(state.soft.moves.held(now), range(limit), strict=False):
+    for _, token in islice(state.soft.moves.held.due(now), limit):
+        moving = state.soft.moves.by_token[token]
         if moving.void:
             draft.events.append(e.MoveDone(moving.token))
         elif moving.target is Source.DEAD and state.soft.dead_full:

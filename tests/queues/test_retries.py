@@ -500,3 +500,12 @@ def test_the_attempt_limit_is_the_number_of_failures(attempts: int) -> None:
     assert world.dead() == []
     fail(world, 1)
     assert len(world.dead()) == 1
+
+
+def test_t16_a_message_on_its_last_attempt_does_not_join_the_messages_of_other_partitions() -> None:
+    world = World(LeaseRules(max_attempts=2, retry=NO_DELAY))
+    world.publish("a")
+    fail(world, 1)
+    world.fill()
+    assert world.do(c.Acquire("c", LEASE_MS, 10, 10, in_company=True)) == ()
+    assert [text(d) for d in world.receive(10)] == ["a"]

@@ -92,6 +92,13 @@ class World:
             self._answer()
         return decision.reply.token if isinstance(decision.reply, Park) else decision.reply
 
+    def machine_run(self, command: c.LeaseCommand) -> Any:
+        """Decide and apply, without a shell around it."""
+        decision = self.machine.decide(command, self.clock.now())
+        for event in decision.events:
+            self.machine.apply(event)
+        return decision.reply
+
     def _append(self, move: Move) -> None:
         if self.fail_moves is not None:
             self.do(MoveFailed(move.token, self.fail_moves))
