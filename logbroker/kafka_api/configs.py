@@ -34,7 +34,7 @@ TOPIC, BROKER = 2, 4
 """Resource types."""
 SET, DELETE, APPEND, SUBTRACT = 0, 1, 2, 3
 """Operations of IncrementalAlterConfigs."""
-TOPIC_SOURCE, DYNAMIC_BROKER_SOURCE, STATIC_BROKER_SOURCE, DEFAULT_SOURCE = 1, 2, 4, 5
+TOPIC_SOURCE, DYNAMIC_BROKER_SOURCE, CLUSTER_WIDE_SOURCE, STATIC_BROKER_SOURCE, DEFAULT_SOURCE = 1, 2, 3, 4, 5
 """Where a value comes from."""
 _DEFAULTS: Final = TopicConfig()
 _BROKER_DEFAULTS: Final = BrokerConfig()
@@ -109,6 +109,12 @@ def _broker_entry(services: Services, name: str) -> Entry:
     return {**entry, "config_type": type_of(setting), "documentation": setting.doc, "synonyms": _synonyms(synonyms)}
 
 
+def _cluster_wide_entries(services: Services) -> list[Entry]:
+    """What was changed on the broker, as the default of all brokers, which Kafka describes without anything else."""
+    changed = [_broker_entry(services, name) for name in services.settings.overrides]
+    return [{**entry, "config_source": CLUSTER_WIDE_SOURCE, "synonyms": ()} for entry in changed]
+
+
 def _topic_default_entry(services: Services, name: str) -> Entry:
     setting, kafka_name = TOPIC_SETTINGS[name], TOPIC_DEFAULT_NAMES[name]
     value, default = getattr(services.topic_defaults, name), getattr(_DEFAULTS, name)
@@ -129,7 +135,7 @@ def _described(services: Services, resource: Any, request: Any, context: Context
             entries = topic_entries(services.topics.get(resource.resource_name))
         else:
             _check_broker(resource, context)
-            entries = broker_entries(services, context)
+            entries = broker_entries(services, context) if resource.resource_name else _cluster_wide_entries(services)
     except LogbrokerError as error:
         return {**result, "error_code": code_of(error), "error_message": message_of(error)}
     keys = resource.configuration_keys
