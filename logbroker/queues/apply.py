@@ -1,17 +1,15 @@
 """The only place that changes a lease machine: one function for each event, live and on replay.
 
-What lives here: mutations. What may not: decisions, times, errors.
+What lives here: mutations, those of hard events; ``apply_soft`` has the others. What may not: decisions, times, errors.
 Invariant: what becomes of ``Hard`` depends on hard events alone. Soft state follows along: on replay it is empty, so that
 whatever is not found there is read from the topics later.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from logbroker.queues import events as e
-from logbroker.queues.copies import CopyPlan
-from logbroker.queues.messages import Message
+from logbroker.queues.apply_soft import APPLY_SOFT, withdraw
 from logbroker.queues.offset_ranges import OffsetRanges
 from logbroker.queues.positions import Position, Source
 from logbroker.queues.rules import REMEMBERED_ACKS
@@ -30,7 +28,7 @@ def _leased(state: State, event: e.Leased) -> None:
     state.hard.at = event.at
     state.hard.next_number = event.number + len(event.grants)
     for number, grant in enumerate(event.grants, event.number):
-        _withdraw(state, grant.position)
+        withdraw(state, grant.position)
         state.hard.returned.pop(grant.position, None)
         _hold(state, Lease(number, event.run, event.consumer, grant, event.at + event.lease_ms, event.at))
 
@@ -101,12 +99,6 @@ def _resumed(state: State, event: e.Resumed) -> None:
 # -- positions -----------------------------------------------------------------------------------------------------------
 
 
-def _withdraw(state: State, position: Position) -> None:
-    """The message is not eligible any more."""
-    for eligible in (state.soft.fresh, state.soft.back, state.soft.again):
-        eligible.discard(position)
-
-
 def _finish(state: State, position: Position) -> None:
     """The message at a position is done there."""
     soft = state.soft
@@ -116,7 +108,7 @@ def _finish(state: State, position: Position) -> None:
         _end_lease(state, lease)
     state.hard.returned.pop(position, None)
     state.progress(position.source).finished.add(position.offset, position.offset + 1)
-    _withdraw(state, position)
+    withdraw(state, position)
     moving = soft.moves.by_position.get(position)
     if moving is not None:
         soft.moves.void(moving)
@@ -207,102 +199,6 @@ def _seen(state: State, event: e.Seen) -> None:
     state.progress(event.source).read_to(event.seen)
 
 
-def _waiting(state: State, event: e.Waiting) -> None:
-    position, soft = Position(Source.RETRY, event.offset), state.soft
-    if position in state.hard.leased:
-        soft.schedule.know(event.first, event.due_ms, event.offset)
-    elif position in state.hard.returned:
-        soft.schedule.know(event.first, event.due_ms, event.offset)
-        soft.again.put(position, event.due_ms, None)
-    else:
-        soft.schedule.put(event.first, event.due_ms, event.offset, failed=event.failures > 0)
-    kept = event.replaces is not None and event.failures > 0 and soft.lines.replace(event.replaces, position)
-    in_line = event.failures > 0 or position in state.hard.leased or position in state.hard.returned
-    if state.rules.ordered and event.key is not None and in_line and not kept:
-        soft.lines.join(event.key, position, event.due_ms)
-
-
-# -- reading -------------------------------------------------------------------------------------------------------------
-
-
-def _taken_in(state: State, event: e.TakenIn) -> None:
-    for message in event.messages:
-        # Time stamps of producers may go back; the order of the source is that of its offsets.
-        state.soft.last_due_ms = max(state.soft.last_due_ms, message.due_ms)
-        _make_ready(state, message, state.soft.last_due_ms)
-    state.soft.read_to = event.next_offset
-
-
-def _supplied(state: State, event: e.Supplied) -> None:
-    for message in event.messages:
-        state.soft.again.discard(message.position)
-        state.soft.schedule.take(message.first)
-        _make_ready(state, message, message.due_ms)
-
-
-def _make_ready(state: State, message: Message, due_ms: int) -> None:
-    """The message may be delivered, unless an earlier one of its key is in the way or it was leased before the load."""
-    soft, key, position = state.soft, message.record.key, message.position
-    at_head = not state.rules.ordered or key is None or soft.lines.join(key, position, due_ms)
-    if at_head and not state.is_busy(position):
-        came_before = message.deliveries > 0 or position in state.hard.returned
-        (soft.back if came_before else soft.fresh).put(position, due_ms, message)
-
-
-# -- moves ---------------------------------------------------------------------------------------------------------------
-
-
-def _withdrawn(state: State, event: e.Withdrawn) -> None:
-    state.soft.schedule.forget(event.first, event.offset)
-
-
-def _move_started(state: State, event: e.MoveStarted) -> None:
-    moving, soft = event.moving, state.soft
-    if moving.position is not None and moving.first is not None:
-        _withdraw(state, moving.position)
-        soft.schedule.take(moving.first)
-        lease = state.hard.leased.get(moving.position)
-        if lease is not None:
-            soft.deadlines.discard(lease.deadline, lease.number)
-    soft.moves.start(moving, state.progress(moving.target).end)
-
-
-def _move_restarted(state: State, event: e.MoveRestarted) -> None:
-    moving = state.soft.moves.by_token[event.token]
-    state.soft.moves.restart(event.token, state.progress(moving.target).end)
-
-
-def _move_held(state: State, event: e.MoveHeld) -> None:
-    state.soft.moves.hold(event.token, event.retry_at)
-    moving = state.soft.moves.by_token[event.token]
-    moving.caller = None
-    if event.lean and isinstance(moving.record, CopyPlan):
-        moving.record = replace(moving.record, lean=True)
-
-
-def _move_done(state: State, event: e.MoveDone) -> None:
-    state.soft.moves.end(event.token)
-
-
-def _move_dropped(state: State, event: e.MoveDropped) -> None:
-    moving = state.soft.moves.end(event.token)
-    position = moving.position
-    if moving.void or position is None or moving.first is None or state.soft.lines.is_behind(position):
-        return
-    if position.source is Source.RETRY:
-        state.soft.schedule.put(moving.first, moving.due_before_ms, position.offset, failed=moving.failures > 0)
-    elif position.source is Source.SOURCE and position.offset < state.read_next:
-        state.soft.again.put(position, moving.due_before_ms, None)
-
-
-def _dead_topic_full(state: State, event: e.DeadTopicFull) -> None:
-    state.soft.dead_full = event.full
-
-
-def _rules_changed(state: State, event: e.RulesChanged) -> None:
-    state.rules = event.rules
-
-
 # -- snapshots -----------------------------------------------------------------------------------------------------------
 
 
@@ -334,6 +230,7 @@ def _remembered(state: State, event: e.Remembered) -> None:
 
 
 _APPLY: dict[type, Callable[[State, Any], None]] = {
+    **APPLY_SOFT,
     e.Leased: _leased,
     e.Acked: _acked,
     e.Released: _released,
@@ -345,17 +242,6 @@ _APPLY: dict[type, Callable[[State, Any], None]] = {
     e.Copied: _copied,
     e.Voided: _voided,
     e.Seen: _seen,
-    e.Waiting: _waiting,
-    e.TakenIn: _taken_in,
-    e.Supplied: _supplied,
-    e.Withdrawn: _withdrawn,
-    e.MoveStarted: _move_started,
-    e.MoveRestarted: _move_restarted,
-    e.MoveHeld: _move_held,
-    e.MoveDone: _move_done,
-    e.MoveDropped: _move_dropped,
-    e.DeadTopicFull: _dead_topic_full,
-    e.RulesChanged: _rules_changed,
     e.Base: _base,
     e.Log: _log,
     e.Done: _done,
