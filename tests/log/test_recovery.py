@@ -171,6 +171,47 @@ def test_a_damaged_end_of_a_sealed_segment_is_not_cut_after_a_power_cut() -> Non
     assert values(read_all(log, 1)) == [b"in the second"]
 
 
+def test_without_a_checkpoint_a_damaged_end_of_a_sealed_segment_is_damage() -> None:
+    """Its digest says that it has its full length, and nothing in it looks as if it had never been written."""
+    files = MemoryFiles()
+    log = open_log(files)
+    append(log, b"in the first segment")
+    log.roll(NOW)
+    append(log, b"in the second")
+    log.close()
+    files.unlink(f"{PATH}/checkpoint")
+    files.contents[FIRST].data[-3] ^= 1
+    with pytest.raises(PartitionDamaged, match="full length"):
+        open_log(files)
+
+
+def test_what_is_cut_off_is_kept_whenever_the_power_fails() -> None:
+    memory, size = killed(4)
+    tail = read_bytes(memory, FIRST)[2 * size :]
+    damaged = bytearray(tail)
+    damaged[size + 30] ^= 1
+    damaged[:SECTOR] = bytes(SECTOR)
+    write_bytes(memory, FIRST, read_bytes(memory, FIRST)[: 2 * size] + damaged)
+    files = FaultFiles(memory)
+    before = len(files.operations)
+    assert open_log(files).recovery.torn_files
+    for count in range(before, len(files.operations) + 1):
+        found = flushed_only(files.operations[:count])
+        kept = [bytes(content.data) for path, content in found.contents.items() if path.endswith(".torn")]
+        assert bytes(damaged) in kept or read_bytes(found, FIRST).endswith(damaged)
+
+
+def test_what_was_read_is_written_again_before_it_is_flushed() -> None:
+    """After a flush that failed the page cache may hold, unmarked, what never reached the disk."""
+    memory, size = killed(3)
+    files = FaultFiles(memory)
+    before = len(files.operations)
+    open_log(files)
+    done = [one for one in files.operations[before:] if one.path == FIRST]
+    assert [one.kind for one in done] == ["write", "fdatasync"]
+    assert (done[0].position, len(done[0].data)) == (0, 3 * size)
+
+
 def test_torn_files_of_before_are_not_written_over() -> None:
     files, size = killed(3)
     for _ in range(3):
