@@ -114,6 +114,7 @@ class Checkpoint:
     def _create(self) -> File:
         file = self._file.create()
         self._exists = True
+        self._durable = 1  # there is nothing in it yet that would have to be kept
         return file
 
     def _sync(self, file: File) -> None:

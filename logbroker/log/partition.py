@@ -57,7 +57,6 @@ class PartitionLog:
         self._changed = not recovered.report.clean
         self._appended_at_ms = now.mono_ms
         self._recovery_point = RecoveryPoint(
-            place,
             recovered.checkpoint,
             recovered.snapshots,
             Checkpointed(
@@ -219,9 +218,8 @@ class PartitionLog:
             return  # the old recovery point stands; the next recovery will read more
         self._delete_retired()
 
-    def _store_recovery_point(self, state: SegmentState, producers: bytes | None, *, durable: bool = False) -> None:
-        removed = self._recovery_point.store(state, self._active_since_ms, producers, self._appended_at_ms, durable=durable)
-        for path in removed:
+    def _store_recovery_point(self, state: SegmentState, producers: bytes | None) -> None:
+        for path in self._recovery_point.store(state, self._active_since_ms, producers, self._appended_at_ms):
             self._dirty.discard(path)
 
     # -- rolling and deleting ----------------------------------------------------------------------------------------
@@ -330,6 +328,8 @@ class PartitionLog:
     def close(self) -> None:
         """Flush everything and leave the files so that the next start reads none of the log. No ticket is under way.
 
+        (Not even a checkpoint that is lost in a power cut afterwards loses more than that.)
+
         Raises StorageError, FlushFailed.
         """
         if self._changed and self._failure is None:
@@ -337,7 +337,7 @@ class PartitionLog:
             for file in self._dirty.take():
                 file.fdatasync()
             producers = encode_producers(self._producers, state.next_offset) if len(self._producers) else None
-            self._store_recovery_point(state, producers, durable=True)
+            self._store_recovery_point(state, producers)
             self.flushed_offset = state.next_offset
             self._delete_retired()
             self._changed = False

@@ -9,7 +9,6 @@ never flushed. Whatever a power cut leaves of it, recovery finds all it needs at
 
 from logbroker.config import MIB, SECOND_MS
 from logbroker.log.checkpoint import Checkpoint, Checkpointed
-from logbroker.log.place import Place
 from logbroker.log.snapshots import Snapshots
 from logbroker.log.state import SegmentState
 
@@ -20,10 +19,7 @@ _MS_APART = SECOND_MS
 class RecoveryPoint:
     """The stored recovery point of one partition."""
 
-    def __init__(
-        self, place: Place, checkpoint: Checkpoint, snapshots: Snapshots, stored: Checkpointed, mono_ms: int
-    ) -> None:
-        self._place = place
+    def __init__(self, checkpoint: Checkpoint, snapshots: Snapshots, stored: Checkpointed, mono_ms: int) -> None:
         self._checkpoint = checkpoint
         self._snapshots = snapshots
         self._stored = stored
@@ -41,25 +37,21 @@ class RecoveryPoint:
         """Whether a recovery would have to read more than it should."""
         return self.is_rolled_past(state) or state.size - self._stored.recovery_point.size >= _BYTES_APART
 
-    def store(
-        self, state: SegmentState, active_since_ms: int, producers: bytes | None, mono_ms: int, *, durable: bool = False
-    ) -> list[str]:
+    def store(self, state: SegmentState, active_since_ms: int, producers: bytes | None, mono_ms: int) -> list[str]:
         """All before ``state`` is flushed, and ``producers`` is the snapshot that belongs to it, None if there are none.
 
         Returns the paths of snapshots that were removed. Raises StorageError, and FlushFailed when the disk is in doubt.
         """
-        removed = self.store_snapshot(state.next_offset, producers, durable=durable) if producers is not None else []
-        if durable:
-            self._place.sync()
+        removed = self.store_snapshot(state.next_offset, producers) if producers is not None else []
         values = Checkpointed(state, self._stored.log_start_offset, active_since_ms, producers is not None)
-        self._checkpoint.store(values, durable=durable or self.is_rolled_past(state))
+        self._checkpoint.store(values, durable=self.is_rolled_past(state))
         self._stored = values
         self._stored_at_ms = mono_ms
         return removed
 
-    def store_snapshot(self, offset: int, snapshot: bytes, *, durable: bool = False) -> list[str]:
+    def store_snapshot(self, offset: int, snapshot: bytes) -> list[str]:
         """Write a snapshot of producer windows. Returns the paths of those removed. Raises StorageError."""
-        return self._snapshots.store(offset, snapshot, durable=durable)
+        return self._snapshots.store(offset, snapshot)
 
     def snapshot_is_durable(self, offset: int) -> None:
         """The snapshot at ``offset`` was flushed."""

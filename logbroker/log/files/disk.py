@@ -193,7 +193,7 @@ class DiskFiles:
         return self._open(path, 0)
 
     def exists(self, path: str) -> bool:
-        return Path(self._full(path)).exists()
+        return os.path.exists(self._full(path))  # noqa: PTH110 - called several times for each partition at start
 
     def size(self, path: str) -> int:
         try:
