@@ -328,7 +328,7 @@ class PartitionLog:
     def close(self) -> None:
         """Flush everything and leave the files so that the next start reads none of the log. No ticket is under way.
 
-        (Not even a checkpoint that is lost in a power cut afterwards loses more than that.)
+        The checkpoint itself is not flushed: if the power fails afterwards, the next start reads more.
 
         Raises StorageError, FlushFailed.
         """

@@ -34,11 +34,18 @@ class Reader:
         if offset >= upto:
             return b""
         plan = self._plan(offset, max_bytes, upto)
-        view = plan.segment.view(plan.limit)
-        if view is not None:
-            found = carry_out(plan, lambda size, position: view[position : position + size])
+        pread = plan.file.pread_cached
+        view = plan.segment.view()
+        if view is None:
+            found = carry_out(plan, pread)
         else:
-            found = carry_out(plan, plan.file.pread_cached)
+            end = len(view)
+            found = carry_out(
+                plan,
+                lambda size, position: (
+                    view[position : position + size] if position + size <= end else pread(size, position)
+                ),
+            )
         if found is None:
             return ColdRead(plan)
         self._remember(found.next_offset, plan.segment, found.next_position)

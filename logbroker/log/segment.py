@@ -153,6 +153,7 @@ class Segment:
             if tally.needs_entries(header.size, interval):
                 self.index.reserve(1)
                 self.times.reserve(1)
+                tally.look_up_last_time()
             header_crc = crc32c(memoryview(buffer)[at : at + COVERED], tally.header_crc)
             tally.add(header, header.base_offset, header.max_timestamp, header_crc, interval)
             if seen is not None:
@@ -170,7 +171,10 @@ class Segment:
             self._reserve(len(batches))
         tally = self._growing  # not before: building the indexes again replaces it
         parts = batches[0].parts if len(batches) == 1 else [part for batch in batches for part in batch.parts]
-        self.log.get().append(parts)
+        log = self.log.get()
+        if log.size() != tally.size:
+            log.truncate(tally.size)  # what an append that failed could not take back
+        log.append(parts)
         for header, base_offset, max_timestamp_ms, covered, _ in batches:
             tally.add(header, base_offset, max_timestamp_ms, crc32c(covered, tally.header_crc), interval)
         self.size = tally.size
@@ -185,6 +189,7 @@ class Segment:
             self.ready()
             self.index.reserve(count)
             self.times.reserve(count)
+            self._growing.look_up_last_time()
 
     def _release(self) -> None:
         self.index.release()
@@ -227,6 +232,7 @@ class Segment:
 
     def _finish(self, tally: Tally) -> SegmentState:
         self.times.reserve(1)
+        tally.look_up_last_time()
         tally.add_time()
         self.times.release()
         self.index.trim()
@@ -235,17 +241,16 @@ class Segment:
 
     # -- files -------------------------------------------------------------------------------------------------------
 
-    def view(self, end: int) -> memoryview | None:
-        """The log in memory, up to ``end`` at least; None where a map may have to wait for the disk or is not worth it."""
+    def view(self) -> memoryview | None:
+        """The log in memory, as far as it is mapped; None where a map may have to wait for the disk."""
         view = self.log.view
-        if view is not None and len(view) >= end:
-            return view
         if not self.written_lately:
             return None
         mapped = len(view) if view is not None else 0
-        if self.active and self.size - mapped < max(_LEAST_NEW_BYTES_TO_MAP, mapped // 4):
-            return None
-        return self.log.mapping(at_least=end).view
+        behind = self.size - mapped
+        if behind and (self.tally is None or behind >= max(_LEAST_NEW_BYTES_TO_MAP, mapped // 4)):
+            view = self.log.mapping(at_least=self.size).view
+        return view
 
     def cool_down(self) -> None:
         """Its bytes are no longer sure to be in memory: read them with care."""

@@ -68,17 +68,16 @@ class Tally:
         self.next_offset = last_offset + 1
         self.header_crc = header_crc
 
+    def look_up_last_time(self) -> None:
+        """Know the last entry of the time index, which must be whole, before one is added. Raises StorageError."""
+        times = self._times
+        if self._last_time is None:
+            last = (times.entries - 1) * TIME_ENTRY.size
+            self._last_time = TIME_ENTRY.unpack_from(times.view(), last)[0] if times.entries else NO_TIMESTAMP
+
     def add_time(self) -> None:
         """Add the largest timestamp to the time index if it has grown since the last entry there."""
-        if self._last_time is None:
-            self._last_time = self._read_last_time()
+        assert self._last_time is not None, "look it up first"
         if self.max_timestamp_ms > self._last_time:
             self._times.append(TIME_ENTRY.pack(self.max_timestamp_ms, self.max_timestamp_offset - self.base_offset))
             self._last_time = self.max_timestamp_ms
-
-    def _read_last_time(self) -> int:
-        times = self._times
-        if not times.entries:
-            return NO_TIMESTAMP
-        timestamp: int = TIME_ENTRY.unpack_from(times.view(), (times.entries - 1) * TIME_ENTRY.size)[0]
-        return timestamp

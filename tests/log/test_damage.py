@@ -9,6 +9,7 @@ from logbroker.errors import PartitionDamaged
 from logbroker.log.files.disk import DiskFiles
 from logbroker.log.files.memory import MemoryFiles
 from logbroker.log.names import DIGEST, LOG, file_name
+from logbroker.log.recovery import _Recovery
 from logbroker.log.verify import DAMAGE, Finding, verify_partition, verify_segment
 from tests.log.helpers import (
     NOW,
@@ -174,6 +175,14 @@ def test_damage_in_the_middle_past_the_recovery_point_fails_closed() -> None:
         path: content.data for path, content in before.contents.items() if path.endswith(".log")
     }
     assert len(read_all(open_log(files))) == 12
+
+
+def test_control_cutting_at_every_bad_batch_would_lose_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Kafka does, and may do since it has replicas."""
+    files, size = killed_log()
+    files.contents[FIRST].data[5 * size + 300] ^= 1
+    monkeypatch.setattr(_Recovery, "_judge", lambda *args, **kwargs: None)
+    assert len(read_all(open_log(files))) == 5
 
 
 def test_every_changed_byte_past_the_recovery_point_fails_closed_or_ends_the_log() -> None:

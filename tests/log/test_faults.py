@@ -5,13 +5,15 @@ SQLite's scheme: let the n-th call fail, for every n, once and for good, with ea
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 from logbroker.errors import DiskFull, FlushFailed, StorageError
 from logbroker.log.files.crashes import everything, flushed_only
+from logbroker.log.files.disk import DiskFiles
 from logbroker.log.files.faults import FaultFiles
 from logbroker.log.files.memory import MemoryFiles
 from logbroker.log.partition import PartitionLog
@@ -204,3 +206,32 @@ def test_a_trim_that_cannot_be_stored_deletes_nothing() -> None:
     assert log.log_start_offset == 0
     assert len(read_all(log)) == 4
     assert log.trim(2, NOW) == 2
+
+
+def test_a_rest_that_could_not_be_taken_back_is_cut_before_the_next_append(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = DiskFiles(tmp_path)
+    log = open_log(files)
+    append(log, b"first")
+    path = tmp_path / f"topics/orders/0/{0:020d}.log"
+    size = path.stat().st_size
+    pwritev = os.pwritev
+
+    def refuse(*_: object) -> int:
+        raise OSError(errno.EIO, "broken")
+
+    def half(descriptor: int, parts: Sequence[bytes], position: int) -> int:
+        return pwritev(descriptor, [b"".join(parts)[:50]], position)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwritev", half)
+        patch.setattr(os, "pwrite", refuse)
+        patch.setattr(os, "ftruncate", refuse)
+        with pytest.raises(StorageError):
+            append(log, b"refused")
+    assert path.stat().st_size == size + 50
+    log._segments.active.log.let_go()  # as when other files were used more
+    append(log, b"second")
+    assert values(read_all(log)) == [b"first", b"second"]
+    assert values(read_all(open_log(files))) == [b"first", b"second"]

@@ -233,6 +233,19 @@ def test_producers_are_rebuilt_from_what_is_read_and_forget_what_was_cut() -> No
     assert not log.append(batch(b"x", producer=ProducerStamp(7, 0, 3)), NOW).duplicate
 
 
+def test_snapshots_of_producers_behind_the_end_go_with_what_was_cut() -> None:
+    """The log will get there again, with other producers."""
+    files = MemoryFiles()
+    log = open_log(files)
+    for sequence in range(4):
+        log.append(batch(b"x", producer=ProducerStamp(7, 0, sequence)), NOW)
+    log.close()
+    files.unlink(f"{PATH}/checkpoint")
+    write_bytes(files, FIRST, read_bytes(files, FIRST)[:-1])
+    open_log(files)
+    assert [name for name in files.listdir(PATH) if name.endswith("producers")] == [f"{3:020d}.producers"]
+
+
 def test_an_empty_segment_of_a_roll_that_failed_is_removed() -> None:
     files, _ = killed(4)
     files.create(f"{PATH}/{file_name(2, LOG)}")
