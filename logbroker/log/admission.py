@@ -1,9 +1,9 @@
 """What may enter a partition, and the form in which it is stored.
 
 What lives here: the checks of a produced batch that need no history, and the bytes to write for it. What may not:
-I/O, sequences of producers (``producers``). Pure. Invariant: the bytes of a batch are neither copied nor changed;
-what the broker sets stands in a short prefix of its own, unless the topic wants another compression than the
-producer's.
+I/O, sequences of producers (``producers``). Pure.
+Invariant: the bytes of a batch are neither copied nor changed; what the broker sets stands in a short prefix of its
+own, unless the topic wants another compression than the producer's.
 """
 
 from collections.abc import Sequence

@@ -1,9 +1,9 @@
 """What must be flushed, and how far a flush has come.
 
 What lives here: the files written since the last flush, and the ticket that a thread takes away to flush them. What
-may not: threads, and what follows from a flush (``partition``). Invariants: files are flushed in the order they were
-first written, so a segment is never durable before the one in front of it; a ticket covers exactly what was written
-when it was made. A flush that fails is never repeated.
+may not: threads, and what follows from a flush (``partition``).
+Invariants: files are flushed in the order they were first written, so a segment is never durable before the one in
+front of it; a ticket covers exactly what was written when it was made. A flush that fails is never repeated.
 """
 
 from dataclasses import dataclass

@@ -95,7 +95,8 @@ class PartitionLog:
     @property
     def flush_is_due(self) -> bool:
         """Whether so much was written since the last flush that even a topic that never waits for one should have it."""
-        return bool(self._dirty) and self._recovery_point.is_far_behind(self._segments.active.state())
+        active = self._segments.active
+        return bool(self._dirty) and self._recovery_point.is_far_behind(active.base_offset, active.size)
 
     def segments(self) -> list[SegmentInfo]:
         """All segments, ascending. Raises PartitionDamaged, StorageError."""
@@ -118,8 +119,7 @@ class PartitionLog:
         ``batches`` is not kept. Raises CorruptMessage, MessageTooLarge, InvalidTimestamp, OutOfOrderSequence,
         DuplicateSequence, InvalidProducerEpoch, DiskFull, StorageError.
         """
-        if self._failure is not None:
-            raise self._failure
+        self._check_usable()
         active, config = self._segments.active, self.config
         base_offset = active.next_offset
         admitted = admit(batches, config, now.wall_ms, base_offset)
@@ -320,7 +320,10 @@ class PartitionLog:
         while self._retired and self._retired[0].next_offset <= needed:
             for file in self._retired[0].files():
                 self._dirty.discard(file.path)
-            self._retired[0].delete()
+            try:
+                self._retired[0].delete()
+            except StorageError:
+                return  # it is tried again with the next one
             del self._retired[0]
 
     # -- end ---------------------------------------------------------------------------------------------------------
@@ -356,4 +359,4 @@ class PartitionLog:
 
     def _check_usable(self) -> None:
         if self._failure is not None:
-            raise self._failure
+            raise self._failure.with_traceback(None)  # of those who were told before

@@ -1,9 +1,10 @@
 """What a partition remembers of its idempotent producers (KIP-98, KIP-360).
 
 What lives here: for each producer id its epoch and its last five batches, the check of a new batch against them, and
-their form on disk. What may not: I/O, clocks. Invariants: ``check`` changes nothing; ``record`` is the only mutation,
-used live and when the log is replayed. A producer is forgotten 24 hours after its last append by the broker's clock
-(Kafka goes by the records' timestamps, so there a producer that writes old records is forgotten at once).
+their form on disk. What may not: I/O, clocks.
+Invariants: ``check`` changes nothing; ``record`` is the only mutation, used live and when the log is replayed. A
+producer is forgotten 24 hours after its last append by the broker's clock (Kafka goes by the records' timestamps, so
+there a producer that writes old records is forgotten at once).
 
 Snapshot (big endian): magic ``LBPS`` 4, version u16, zero u16, offset i64, producers u32; for each: id i64, epoch
 i16, batches u16, last append i64, then for each batch: first and last sequence i32, base offset i64, last offset i64,

@@ -2,7 +2,8 @@
 
 What lives here: the choice between map, page cache and disk, and cursors: most readers go on where they stopped, so
 the place is remembered and neither the segments nor an index are asked. What may not: checks against the bounds (the
-caller's). Invariant: a cursor is a batch boundary with its offset; it stays true for as long as its segment is there.
+caller's).
+Invariant: a cursor is a batch boundary with its offset; it stays true for as long as its segment is there.
 """
 
 from logbroker.log.files import Buffer

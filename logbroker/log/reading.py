@@ -2,10 +2,11 @@
 
 What lives here: what one read needs to know (``ReadPlan``), which is fixed on the log's thread, and carrying it out
 with any way to get at the bytes: a map, the page cache, or, in some other thread, the disk (``ColdRead``). What may
-not: which segment to read, who holds what open. Invariants: a plan touches nothing but its file, so it may run
-anywhere while the log goes on; the bytes returned start and end at batch boundaries, begin with the batch of
-``offset`` and hold nothing at or past ``upto``. A place taken from an index is believed only when the header there
-says the same; otherwise the segment is walked from its start and told that its index lies.
+not: which segment to read, who holds what open.
+Invariants: a plan touches nothing but its file, so it may run anywhere while the log goes on; the bytes returned
+start and end at batch boundaries, begin with the batch of ``offset`` and hold nothing at or past ``upto``. A place
+taken from an index is believed only when the header there says the same; otherwise the segment is walked from its
+start and told that its index lies.
 """
 
 from typing import NamedTuple

@@ -25,17 +25,16 @@ class RecoveryPoint:
         self._stored = stored
         self._stored_at_ms = mono_ms
 
-    def is_rolled_past(self, state: SegmentState) -> bool:
-        """Whether the segment of ``state`` is not the one the recovery point lies in."""
-        return state.base_offset != self._stored.recovery_point.base_offset
-
     def is_due(self, state: SegmentState, mono_ms: int) -> bool:
         """Whether to store ``state``, once it is flushed."""
-        return self.is_far_behind(state) or mono_ms - self._stored_at_ms >= _MS_APART
+        return self.is_far_behind(state.base_offset, state.size) or mono_ms - self._stored_at_ms >= _MS_APART
 
-    def is_far_behind(self, state: SegmentState) -> bool:
-        """Whether a recovery would have to read more than it should."""
-        return self.is_rolled_past(state) or state.size - self._stored.recovery_point.size >= _BYTES_APART
+    def is_far_behind(self, base_offset: int, size: int) -> bool:
+        """Whether a recovery would have to read more than it should of a log that ends at ``size`` of that segment."""
+        return self._is_rolled_past(base_offset) or size - self._stored.recovery_point.size >= _BYTES_APART
+
+    def _is_rolled_past(self, base_offset: int) -> bool:
+        return base_offset != self._stored.recovery_point.base_offset
 
     def store(self, state: SegmentState, active_since_ms: int, producers: bytes | None, mono_ms: int) -> list[str]:
         """All before ``state`` is flushed, and ``producers`` is the snapshot that belongs to it, None if there are none.
@@ -44,7 +43,7 @@ class RecoveryPoint:
         """
         removed = self.store_snapshot(state.next_offset, producers) if producers is not None else []
         values = Checkpointed(state, self._stored.log_start_offset, active_since_ms, producers is not None)
-        self._checkpoint.store(values, durable=self.is_rolled_past(state))
+        self._checkpoint.store(values, durable=self._is_rolled_past(state.base_offset))
         self._stored = values
         self._stored_at_ms = mono_ms
         return removed

@@ -1,7 +1,8 @@
 """Which segments retention deletes: whole ones, from the oldest on.
 
-Pure. Invariant: what is deleted is a prefix of the segments, so the log stays contiguous, and nothing at or above the
-floor goes.
+Pure.
+Invariant: what is deleted is a prefix of the segments, so the log stays contiguous, and nothing at or above the floor
+goes.
 """
 
 from collections.abc import Iterable

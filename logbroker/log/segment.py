@@ -1,10 +1,11 @@
 """One segment: a log file, its two indexes and, once sealed, its digest.
 
 What lives here: where its batches are, its indexes kept right, its map, sealing. What may not: other segments,
-producers, when to roll or flush. Invariants: ``tally`` is there only while the segment is active. What a sealed
-segment knows of itself comes from its digest, or, where that is missing or does not fit the log, from reading the log
-once; its indexes are compared with it each time they are mapped, and built again from the log where they differ.
-``size`` and ``next_offset`` end at a batch boundary.
+producers, when to roll or flush.
+Invariants: ``tally`` is there only while the segment is active. What a sealed segment knows of itself comes from its
+digest, or, where that is missing or does not fit the log, from reading the log once; its indexes are compared with it
+each time they are mapped, and built again from the log where they differ. ``size`` and ``next_offset`` end at a batch
+boundary.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ from logbroker.log.files import replace_atomically
 from logbroker.log.index import OFFSET_ENTRY, TIME_ENTRY, IndexEntry, SparseIndex, last_at_or_before
 from logbroker.log.names import DIGEST, INDEX, LOG, TIME_INDEX
 from logbroker.log.place import Place
-from logbroker.log.state import COVERED, SegmentState, decode_digest, encode_digest, fresh_state
+from logbroker.log.state import COVERED, DIGEST_SIZE, SegmentState, decode_digest, encode_digest, fresh_state
 from logbroker.log.tally import Tally
 from logbroker.log.walk import BatchWalk
 from logbroker.model import SegmentInfo
@@ -106,7 +107,7 @@ class Segment:
         if not self._place.files.exists(self.digest.path):
             return None
         file = self.digest.get()
-        stored = decode_digest(file.pread(file.size(), 0))
+        stored = decode_digest(file.pread(DIGEST_SIZE + 1, 0))
         self.digest.let_go()
         return stored
 
@@ -263,13 +264,14 @@ class Segment:
 
     def delete(self) -> None:
         """Remove the files; durable after the directory is flushed. Raises StorageError."""
-        self.let_go()
-        self._place.files.unlink(self.log.path)
-        self.delete_sidecars()
+        self._delete(self.files())
 
     def delete_sidecars(self) -> None:
-        """Remove all but the log."""
-        for file in self.files()[1:]:
+        """Remove all but the log. Raises StorageError."""
+        self._delete(self.files()[1:])
+
+    def _delete(self, files: list[OpenFile]) -> None:
+        for file in files:
             file.let_go()
             if self._place.files.exists(file.path):
                 self._place.files.unlink(file.path)

@@ -2,8 +2,9 @@
 
 What lives here: stepping from header to header to find a place (``spans``), and reading whole batches one after
 another (``BatchWalk``). What may not: deciding what to do about a place where it stops; recovery, reading and verify
-differ in that. Invariant: a step is taken only when the header says where the next batch starts and that lies inside
-the stretch walked.
+differ in that.
+Invariant: a step is taken only when the header says where the next batch starts and that lies inside the stretch
+walked.
 """
 
 from collections.abc import Callable, Iterator

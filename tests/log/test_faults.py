@@ -18,7 +18,7 @@ from logbroker.log.files.faults import FaultFiles
 from logbroker.log.files.memory import MemoryFiles
 from logbroker.log.partition import PartitionLog
 from logbroker.model import ProducerStamp
-from tests.log.helpers import NOW, append, batch, flush, open_log, read_all, values
+from tests.log.helpers import NOW, PATH, append, batch, flush, open_log, read_all, values
 
 SETTINGS = {"segment_bytes": 900, "index_interval_bytes": 100}
 ERRORS = (errno.EIO, errno.ENOSPC, errno.EDQUOT)
@@ -206,6 +206,18 @@ def test_a_trim_that_cannot_be_stored_deletes_nothing() -> None:
     assert log.log_start_offset == 0
     assert len(read_all(log)) == 4
     assert log.trim(2, NOW) == 2
+
+
+def test_a_file_that_cannot_be_removed_is_removed_later() -> None:
+    files = FaultFiles()
+    log = open_log(files, NOW, segment_bytes=100)
+    for number in range(4):
+        append(log, b"%d" % number * 60)
+        flush(log)
+    files.fail_next("unlink", OSError(errno.EIO, "broken"), after=1)
+    assert log.trim(1, NOW) == 1
+    assert log.trim(2, NOW) == 2
+    assert [name for name in files.listdir(PATH) if name.startswith((f"{0:020d}", f"{1:020d}"))] == []
 
 
 def test_a_rest_that_could_not_be_taken_back_is_cut_before_the_next_append(

@@ -484,6 +484,7 @@ def test_a_snapshot_that_is_not_whole_is_replaced_by_reading_the_log(files: File
     log = open_log(files, NOW)
     assert not log.recovery.clean
     assert log.append(once(3, b"3"), NOW).duplicate
+    assert open_log(files, NOW).recovery.clean
 
 
 # -- stop ------------------------------------------------------------------------------------------------------------

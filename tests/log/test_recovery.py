@@ -185,6 +185,17 @@ def test_without_a_checkpoint_a_damaged_end_of_a_sealed_segment_is_damage() -> N
         open_log(files)
 
 
+def test_header_bytes_that_no_checksum_of_a_batch_covers_are_compared_with_the_digest() -> None:
+    files = MemoryFiles()
+    log = open_log(files)
+    append(log, b"in the first segment")
+    log.roll(NOW)
+    append(log, b"in the second")
+    files.contents[FIRST].data[14] ^= 1  # the leader epoch
+    with pytest.raises(PartitionDamaged, match="do not fit its digest"):
+        open_log(files)
+
+
 def test_what_is_cut_off_is_kept_whenever_the_power_fails() -> None:
     memory, size = killed(4)
     tail = read_bytes(memory, FIRST)[2 * size :]
