@@ -74,7 +74,7 @@ class Checkpoint:
         self._files = files
         self._file = file
         self._exists = files.exists(file.path)
-        self._name_is_durable = self._exists
+        self._name_is_durable = False  # nor need it be where it exists: it may be from just before a kill
         self._sequence = 0
         self._newest = 0
         self._durable: int | None = None
