@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from logbroker.errors import PartitionDamaged
 from logbroker.log.checkpoint import Checkpoint, Checkpointed
+from logbroker.log.files import parent
 from logbroker.log.names import CHECKPOINT, DIGEST, INDEX, LOG, PRODUCERS, TIME_INDEX, file_name, sort_out
 from logbroker.log.place import Place
 from logbroker.log.producers import Producers, encode_producers
@@ -83,6 +84,8 @@ class _Recovery:
         point = stored.recovery_point
         self._load_producers(stored, point)
         last = self._segments[-1]
+        if not last.size:
+            self._place.sync()  # whoever made it may have been killed before; afterwards it will be written to
         if point.base_offset == last.base_offset and point.size == last.size:
             last.grow_from(point)
         else:
@@ -115,8 +118,13 @@ class _Recovery:
             leftovers.append(CHECKPOINT)
         if leftovers:
             raise self._missing(f"there is no log file beside {leftovers[0]}")
+        # A process that was killed may have made these directories without coming to flush their names.
+        directory = parent(place.path)
+        while directory:
+            files.sync_dir(directory)
+            directory = parent(directory)
+        files.sync_dir("")
         files.create(place.at(file_name(0, LOG))).close()
-        place.sync()
         self._listing.logs.append(0)
 
     def _missing(self, why: str) -> PartitionDamaged:

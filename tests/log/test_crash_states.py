@@ -4,12 +4,14 @@ Every operation of recorded workloads is followed by a power cut, after which th
 flushed. The controls plant a bug each and must be caught.
 """
 
+import errno
 import itertools
 import random
 from collections.abc import Callable
 
 import pytest
 
+from logbroker.errors import StorageError
 from logbroker.log import walk
 from logbroker.log.files import replace_atomically
 from logbroker.log.files.crashes import crash_states
@@ -121,6 +123,42 @@ def test_no_crash_during_recovery_breaks_a_promise() -> None:
         assert tally.violations == [], state.name
         states += tally.states
     assert states > 500
+
+
+def interrupted_at(number: int) -> tuple[Workload, bool]:
+    """A life in which the process is killed at its ``number``-th call, comes back, and writes and flushes once more.
+
+    Also returns whether it was killed at all.
+    """
+    files = FaultFiles()
+    files.fail_next(None, OSError(errno.EIO, "killed"), after=number, for_good=True)
+    workload: Workload | None = None
+    try:
+        workload = Workload(files)
+        for step in (Workload.idempotent, Workload.flush, Workload.large, Workload.roll, Workload.small, Workload.flush):
+            step(workload)
+        for step in (Workload.trim_all, Workload.idempotent, Workload.flush, Workload.reopen):
+            step(workload)
+    except StorageError:
+        files.heal()
+        workload = workload or Workload(files)
+        workload.kill()
+        for step in (Workload.small, Workload.flush):
+            step(workload)
+        return workload, True
+    return workload, False
+
+
+def test_a_kill_at_any_call_and_a_power_cut_after_coming_back_break_no_promise() -> None:
+    number = 0
+    while True:
+        workload, killed = interrupted_at(number)
+        if not killed:
+            break
+        tally = judge(workload, first=len(workload.files.operations), subsets=1)
+        assert tally.violations == [], f"killed at call {number}"
+        number += 1
+    assert number > 60
 
 
 # -- an atomic replacement -------------------------------------------------------------------------------------------
