@@ -108,6 +108,8 @@ class Node:
         await services.groups.start()
         parts.push_async_callback(services.groups.stop)
         parts.push_async_callback(services.members.close)
+        await services.queues.start()
+        parts.push_async_callback(services.queues.stop)
         upkeep = asyncio.create_task(self._upkeep(), name="upkeep")
         parts.push_async_callback(_cancelled, upkeep)
         services.lifecycle.report("recovery", True)

@@ -103,12 +103,12 @@ def _varint(number: int) -> int:
     return max(1, ((number << 1).bit_length() + 6) // 7)
 
 
-def refused(problems: Mapping[int, LogbrokerError]) -> LogbrokerError:
+def refused(problems: Mapping[int, LogbrokerError], member: str = "records") -> LogbrokerError:
     """One error for a request with bad records: that of the first, with ``errors`` naming each by JSON pointer."""
     first = min(problems)
     error = problems[first]
     errors = [
-        {"pointer": f"#/records/{index}/{problem.fields['field']}", "code": problem.code, "detail": problem.detail}
+        {"pointer": f"#/{member}/{index}/{problem.fields['field']}", "code": problem.code, "detail": problem.detail}
         for index, problem in sorted(problems.items())
     ]
-    return type(error)(f"record {first}: {error.detail}", errors=errors)
+    return type(error)(f"{member.removesuffix('s')} {first}: {error.detail}", errors=errors)

@@ -12,6 +12,8 @@ from logbroker.broker.lag import Lag
 from logbroker.broker.lifecycle import Lifecycle
 from logbroker.broker.members import Members
 from logbroker.broker.produce import Produce
+from logbroker.broker.queue_sends import QueueSends
+from logbroker.broker.queues import Queues
 from logbroker.broker.resets import Resets
 from logbroker.broker.settings import BrokerSettings
 from logbroker.broker.topics import Topics
@@ -59,6 +61,9 @@ class Services:
     """To be closed before ``groups`` stop."""
     resets: Resets
     lag: Lag
+    queues: Queues
+    """To be started before a door opens."""
+    queue_sends: QueueSends
 
 
 def services_on(
@@ -83,6 +88,8 @@ def services_on(
         groups.set_limits(_group_limits(config))
 
     settings.follow(changed)
+    produce = Produce(engine, topics, clock, metrics)
+    queues = Queues(engine, topics, clock, metrics)
     fetch = Fetch(engine, clock, waiting, metrics)
     metrics.gauge("long_polls_waiting", "Requests that wait for records.", read=lambda: waiting.count)
     return Services(
@@ -96,12 +103,14 @@ def services_on(
         metrics=metrics,
         waiting=waiting,
         topics=topics,
-        produce=Produce(engine, topics, clock, metrics),
+        produce=produce,
         fetch=fetch,
         groups=groups,
         members=Members(engine, groups, fetch, waiting, clock),
         resets=Resets(engine, topics, groups),
         lag=Lag(engine, groups, clock),
+        queues=queues,
+        queue_sends=QueueSends(engine, queues, produce, clock),
     )
 
 

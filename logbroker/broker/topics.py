@@ -141,7 +141,7 @@ class Topics:
         checked(TopicConfig, overrides)
         if name in {info.name for info in self._engine.topics()}:
             raise TopicAlreadyExists(f"topic {name!r} exists", topic=name)
-        self._check_room(self._partitions_or_default(partitions))
+        self.check_room(self._partitions_or_default(partitions))
 
     async def create(self, name: str, partitions: int | None, overrides: Mapping[str, object]) -> TopicInfo:
         """Create a topic; ``partitions=None`` takes the broker's ``num_partitions``.
@@ -193,7 +193,7 @@ class Topics:
     ) -> TopicInfo:
         """Grow a topic and change its settings (None unsets one); all is checked before anything is changed.
 
-        Raises InvalidTopic, TopicReserved, UnknownTopicOrPartition, InvalidPartitions, InvalidConfig.
+        Raises InvalidTopic, TopicReserved, UnknownTopicOrPartition, InvalidPartitions, InvalidConfig, TopicInUse.
         """
         async with self._changing:
             info = self.changeable(name)
@@ -221,7 +221,9 @@ class Topics:
                 f"topic {info.name!r} has {info.partitions} partitions; their number can only grow, not to {partitions}"
             )
         if partitions is not None and partitions > info.partitions:
-            self._check_room(partitions - info.partitions)
+            if info.owner is not None:
+                raise TopicInUse(f"topic {info.name!r} belongs to {info.owner}: give that more partitions", topic=info.name)
+            self.check_room(partitions - info.partitions)
         return settings
 
     async def delete(self, name: str, *, guard: Guard | None = None) -> None:
@@ -236,9 +238,9 @@ class Topics:
             if info.owner is not None:
                 raise TopicInUse(f"topic {name!r} belongs to {info.owner}: delete that instead", topic=name)
             await self._engine.delete_topic(name)
-            await self._forgotten(name)
+            await self.forgotten(name)
 
-    async def _forgotten(self, name: str) -> None:
+    async def forgotten(self, name: str) -> None:
         """The topic is gone whatever comes now: a full disk, say, must not make its deletion fail. A start repairs it."""
         if self._forget is not None:
             try:
@@ -249,7 +251,8 @@ class Topics:
     def _partitions_or_default(self, partitions: int | None) -> int:
         return self.config.num_partitions if partitions is None else partitions
 
-    def _check_room(self, more: int) -> None:
+    def check_room(self, more: int) -> None:
+        """Raise InvalidPartitions unless the broker has room for so many more partitions."""
         if more < 1:
             raise InvalidPartitions(f"a topic takes at least 1 partition, not {more}")
         present = sum(info.partitions for info in self._engine.topics())

@@ -114,6 +114,7 @@ def _end_of(services: Services, running: _Running) -> Callable[[web.Application]
 
     async def end(app: web.Application) -> None:
         services.lifecycle.closing.set()
+        services.queues.end_waiting()
         if running:
             await asyncio.wait(running, timeout=services.config.drain_ms / 1000)
 

@@ -19,6 +19,7 @@ _TAGS = {
     "records": "Write records and read them back.",
     "topics": "Topics, their settings and their partitions.",
     "groups": "Consumer groups: members that share partitions, committed offsets, lag.",
+    "queues": "Work queues: leases, retries, dead letters, priorities, delays.",
     "storage": "The files below the log.",
     "admin": "The broker itself.",
     "docs": "This description.",
@@ -28,6 +29,8 @@ _PATH_PARAMETERS: Mapping[str, dict[str, Any]] = {
     "partition": {"type": "integer", "minimum": 0, "maximum": 2**31 - 1},
     "offset": {"type": "integer", "minimum": 0, "maximum": 2**63 - 1},
     "code": {"type": "string", "pattern": "^[A-Z_]+$"},
+    "queue": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,243}$"},
+    "id": {"type": "string", "minLength": 1},
     "group": {"type": "string", "minLength": 1},
     "member": {"type": "string", "minLength": 1},
 }
@@ -85,7 +88,8 @@ class _Schemas:
             for kinds in (route.query, *route.body.values(), *route.answer.values()):
                 types += kinds if isinstance(kinds, tuple) else [kinds]
         self._types = [kind for kind in types if kind is not BINARY]
-        schemas, self.components = msgspec.json.schema_components(self._types, ref_template=_TEMPLATE)
+        made = msgspec.json.schema_components(self._types, ref_template=_TEMPLATE)
+        schemas, self.components = msgspec.json.decode(msgspec.json.encode(made))  # defaults as JSON has them
         self._schemas = dict(zip(map(repr, self._types), schemas, strict=True))
         self._queries = {route.query.__name__ for route in routes}
         self._components = dict(self.components)

@@ -41,7 +41,7 @@ from logbroker.http_api.stream_in import produce_stream
 from logbroker.model import Header, ProducerStamp
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
-_FORMS = frozenset({"application/x-www-form-urlencoded", "multipart/form-data"})
+FORMS = frozenset({"application/x-www-form-urlencoded", "multipart/form-data"})
 
 
 class ProducerIn(msgspec.Struct, forbid_unknown_fields=True):
@@ -114,7 +114,7 @@ async def produce(services: Services, request: web.Request, query: ProduceQuery)
         return await produce_stream(services, request, topic, trace_headers(request))
     if content_type == RECORD_BATCH:
         raise UnsupportedMediaType(f"record batches go to /v1/topics/{topic}/partitions/N/batches")
-    if content_type in _FORMS:
+    if content_type in FORMS:
         raise UnsupportedMediaType(
             f"{content_type} is what a form (or curl -d) sends: give content-type {JSON} for a batch, text/plain or "
             f"{OCTETS} for one record as it is"

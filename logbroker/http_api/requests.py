@@ -140,6 +140,12 @@ def etag(info: TopicInfo) -> str:
     return f'"{hashlib.sha256(declared.encode()).hexdigest()[:16]}"'
 
 
+def tag_in(request: web.Request) -> str | None:
+    """The tag in If-Match, without its quotes."""
+    wanted = request.headers.get("If-Match")
+    return None if wanted is None else wanted.strip().removeprefix("W/").strip('"')
+
+
 def if_match(request: web.Request) -> Guard | None:
     """A guard that lets a topic pass whose tag If-Match names; None without that header."""
     wanted = request.headers.get("If-Match")

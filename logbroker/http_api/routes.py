@@ -30,6 +30,7 @@ from logbroker.http_api import admin, docs, fetch, partitions, produce, tail, to
 from logbroker.http_api.group_routes import GROUP_ROUTES
 from logbroker.http_api.paging import PageQuery
 from logbroker.http_api.payloads import RecordIn, RecordOut, Result
+from logbroker.http_api.queue_routes import QUEUE_ROUTES
 from logbroker.http_api.requests import JSON, NDJSON, OCTETS, RECORD_BATCH
 from logbroker.http_api.route import BINARY, Route
 
@@ -231,6 +232,7 @@ ROUTES: tuple[Route, ...] = (
         answer={JSON: partitions.SegmentsOut},
         errors=(*_READS, NotSupported),
     ),
+    *QUEUE_ROUTES,
     *GROUP_ROUTES,
     Route("GET", "/livez", "live", "admin", admin.live, answer={JSON: admin.LiveOut}),
     Route(

@@ -9,8 +9,10 @@ import heapq
 from collections.abc import Iterable, Iterator
 
 from logbroker.machine import Decision
+from logbroker.model import Now
 from logbroker.queues import commands as c
 from logbroker.queues import events as e
+from logbroker.queues.copies import CopyPlan
 from logbroker.queues.draft import Draft, Wish
 from logbroker.queues.headers import Reason
 from logbroker.queues.messages import Message
@@ -142,8 +144,23 @@ def _delivery_order(entry: tuple[int, Position]) -> tuple[int, int, Source]:
 
 def is_expired(draft: Draft, message: Message) -> bool:
     """Whether the time to live of a message is over."""
-    expires_ms = message.expires_ms(draft.state.rules.ttl_ms)
-    return expires_ms is not None and expires_ms <= draft.now.wall_ms
+    return _is_over(draft.state, message, draft.now)
+
+
+def _is_over(state: State, message: Message, now: Now) -> bool:
+    expires_ms = message.expires_ms(state.rules.ttl_ms)
+    return expires_ms is not None and expires_ms <= now.wall_ms
+
+
+def expiring(state: State, now: Now) -> bool:
+    """Whether messages whose time to live is over are about to be moved, or on their way."""
+    if state.soft.dead_full:
+        return False
+    first = next(state.soft.fresh.in_order(), None)
+    if first is not None and _is_over(state, state.soft.fresh.get(first[1]), now):
+        return True
+    plans = (moving.record for moving in state.soft.moves.by_token.values() if moving.retry_at is None)
+    return any(isinstance(plan, CopyPlan) and plan.reason is Reason.EXPIRED for plan in plans)
 
 
 def give_up_expired(draft: Draft, message: Message) -> None:

@@ -183,6 +183,10 @@ class LeaseMachine:
         due = soft.schedule.waiting.first_due()
         return bool(soft.fresh) or bool(soft.back) or bool(soft.again) or (due is not None and due <= now.wall_ms)
 
+    def expiring(self, now: Now) -> bool:
+        """Whether messages whose time to live is over are about to be moved, or on their way to the dead letters."""
+        return acquire.expiring(self._state, now)
+
     def find(self, first: int) -> Position | None:
         """Where the message with this id index stands in the source or retry topic, or None when it is done there."""
         return admin.find(self._state, first)

@@ -1,0 +1,411 @@
+"""One queue at work: loading it, and the verbs of its consumers and producers.
+
+What lives here: who is asked, in which order, and what is told. What may not: decisions about messages (the lease
+machines'), HTTP.
+Invariants: nothing is served before every partition has loaded; what is answered about a settlement is durable.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple
+
+from logbroker.clock import Clock
+from logbroker.engine.api import Engine
+from logbroker.errors import LeaseLost, LogbrokerError, MessageNotFound, QueueFull
+from logbroker.journal import Journal, MachineKind
+from logbroker.machine import Event
+from logbroker.model import Record
+from logbroker.queues import commands as c
+from logbroker.queues import events as e
+from logbroker.queues.acquire import MAX_EXPIRING
+from logbroker.queues.dispatcher.definition import Definition
+from logbroker.queues.dispatcher.mover import QueueMover
+from logbroker.queues.dispatcher.partition import QueuePartition
+from logbroker.queues.dispatcher.receiver import Leased, Receiver
+from logbroker.queues.dispatcher.receiving import Received, Want, told
+from logbroker.queues.dispatcher.sending import Deduplication
+from logbroker.queues.dispatcher.tally import QueueCounters, Tally
+from logbroker.queues.dispatcher.upkeep import Upkeep
+from logbroker.queues.dispatcher.watch import Watch
+from logbroker.queues.leases import LeaseMachine
+from logbroker.queues.positions import MessageId, Place, Receipt, Source, index_of
+from logbroker.queues.rules import LeaseRules
+
+log = logging.getLogger(__name__)
+
+UPKEEP_S = 1.0
+EXPIRY_WAIT_S = 1.0
+"""How long a send to a full queue waits for expired messages to leave it."""
+_WAKING = (e.Released, e.Waiting, e.Purged, e.Sought, e.MoveDropped, e.Finished, e.Copied, e.Voided)
+
+Outcome = LogbrokerError | None
+"""What became of one entry of a settlement."""
+
+
+class Counts(NamedTuple):
+    """How many messages are where. ``parked`` ones wait behind an earlier one of their key and are part of ``ready``."""
+
+    ready: int
+    in_flight: int
+    delayed: int
+    retrying: int
+    dead: int
+    parked: int
+
+
+class _WatchedMachine(LeaseMachine):
+    """A lease machine whose events its dispatcher hears of."""
+
+    def __init__(self, place: Place, rules: LeaseRules, hear: Callable[[LeaseMachine, Event], None]) -> None:
+        super().__init__(place, rules)
+        self._hear = hear
+
+    def apply(self, event: Event) -> None:
+        self._hear(self, event)
+        super().apply(event)
+
+
+class Dispatcher:
+    """A queue. Made closed; ``start`` loads it."""
+
+    def __init__(self, engine: Engine, clock: Clock, definition: Definition, counters: QueueCounters, run: int) -> None:
+        self.definition = definition
+        self.tally = Tally(definition.name, counters)
+        self.closing = False
+        self._engine = engine
+        self._clock = clock
+        self._run = run
+        kind = MachineKind(self._new_machine, e.LeaseEvent)
+        self._journal: Journal[LeaseMachine, c.LeaseReply] = Journal(
+            engine, definition.journal, kind, clock, QueueMover(engine, definition)
+        )
+        self.partitions: list[QueuePartition] = []
+        self._receiver = Receiver(self.partitions, definition.settings, clock)
+        self._watch = Watch(engine, clock, self.partitions, self._receiver.bell)
+        self._upkeep = Upkeep(engine, clock, self._journal, definition, self.partitions)
+        self.deduplication = Deduplication(engine, clock, self.partitions, definition.settings.dedup_window_ms)
+        self._reserved = 0
+        self._heard = asyncio.Event()
+        self._has_died = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def _new_machine(self, name: str) -> LeaseMachine:
+        place = self.definition.place(int(name), self._run)
+        return _WatchedMachine(place, self.definition.settings.rules(), self._hear)
+
+    def _hear(self, machine: LeaseMachine, event: Event) -> None:
+        self.tally.before(machine, event)
+        if not self.tally.counting:
+            return
+        self._heard.set()
+        if type(event) in _WAKING or (type(event) is e.Acked and self._acks_free_others()):
+            self._watch.look_again()
+        if isinstance(event, e.Copied) and event.to.source is Source.DEAD:
+            self._has_died.set()
+
+    def _acks_free_others(self) -> bool:
+        settings = self.definition.settings
+        return settings.ordering == "key" or self._receiver.in_flight >= settings.max_in_flight
+
+    # -- life ------------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Load the journal and the copy topics. Raises PartitionDamaged, DataDirectoryError."""
+        await self._journal.open()
+        await self.grow(self._engine.topic(self.definition.name).partitions)
+        self._journal.resume()
+        self._receiver.is_paused = self.definition.paused
+        self.tally.counting = True
+        await self._upkeep.let_go()
+        await self._upkeep.bound_dead_letters()
+        for work in (self._watch.run, self._keep_up, self._bound_dead_letters):
+            self._tasks.append(asyncio.create_task(self._guarded(work), name=f"queue {self.definition.name}"))
+
+    async def _guarded(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Background work that ends with its queue, and never silently."""
+        try:
+            await work()
+        except LogbrokerError as error:
+            log.warning("queue %s: background work has ended: %s", self.definition.name, error)
+        except Exception:
+            log.exception("queue %s: background work has failed", self.definition.name)
+
+    async def grow(self, partitions: int) -> None:
+        """Serve so many partitions."""
+        ordered = self.definition.settings.ordering == "key"
+        for number in range(len(self.partitions), partitions):
+            partition = QueuePartition(self._engine, self._journal, self._clock, number, ordered=ordered)
+            await partition.load(self.definition.starts.get(number, 0))
+            self.partitions.append(partition)
+        self._watch.look_again()
+
+    async def close(self) -> None:
+        """Answer whoever waits, and stop."""
+        self.end_waiting()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._journal.close()
+
+    def end_waiting(self) -> None:
+        """Answer long polls now."""
+        self.closing = True
+        self._receiver.bell.ring_all()
+
+    def release_holds(self) -> None:
+        """The queue is being deleted: its topics are held no more."""
+        self._upkeep.release_holds()
+
+    def wake(self) -> None:
+        """Look at the clock again: for clocks that are moved by hand."""
+        self._journal.wake()
+        self._receiver.bell.ring_all()
+
+    async def configure(self, definition: Definition) -> None:
+        """Be as ``definition`` says from now on."""
+        self.definition = definition
+        for partition in self.partitions:
+            await partition.ask(c.Configure(definition.settings.rules()))
+        self._receiver.is_paused = definition.paused
+        self._receiver.configure(definition.settings)
+        self._upkeep.settings = definition.settings
+        self.deduplication.configure(definition.settings.dedup_window_ms)
+        self._has_died.set()
+
+    async def _keep_up(self) -> None:
+        while True:
+            await asyncio.sleep(UPKEEP_S)
+            if self._heard.is_set():
+                self._heard.clear()
+                await self._upkeep.let_go()
+                await self._upkeep.rewrite()
+
+    async def _bound_dead_letters(self) -> None:
+        while True:
+            await self._has_died.wait()
+            self._has_died.clear()
+            await self._upkeep.bound_dead_letters()
+
+    # -- receiving -------------------------------------------------------------------------------------------------------
+
+    async def receive(self, want: Want, wait_ms: int = 0) -> list[Received]:
+        """Messages leased to the caller; after ``wait_ms`` perhaps none. One that is cancelled has leased nothing."""
+        now_ms = self._clock.now().wall_ms
+        self.tally.saw(want.consumer, now_ms)
+        leased = await self._receiver.receive(want, wait_ms / 1_000, lambda: self.closing)
+        return [self._told(one, now_ms) for one in leased]
+
+    def _told(self, leased: Leased, now_ms: int) -> Received:
+        partition, delivery = leased
+        received = told(delivery, partition.place, self.definition.settings.priorities)
+        if delivery.deliveries == 1:
+            age_s = max(0, self._clock.now().wall_ms - received.timestamp_ms) / 1_000
+            self.tally.counters.time_in_queue.observe(age_s, self.definition.name)
+        return received
+
+    async def give_back(self, received: Sequence[Received]) -> None:
+        """Release deliveries of which the caller never heard."""
+        await self.release([one.receipt for one in received])
+
+    # -- settling --------------------------------------------------------------------------------------------------------
+
+    async def ack(self, receipts: Sequence[Receipt]) -> list[Outcome]:
+        """The messages are done."""
+        return await self._settle(receipts, lambda chosen: c.Ack(tuple(receipts[index] for index in chosen)))
+
+    async def release(self, receipts: Sequence[Receipt]) -> list[Outcome]:
+        """Give messages back without counting."""
+        return await self._settle(receipts, lambda chosen: c.Release(tuple(receipts[index] for index in chosen)))
+
+    async def extend(self, entries: Sequence[tuple[Receipt, int]]) -> list[int | LogbrokerError]:
+        """New deadlines, counted from now; for each entry when its lease ends (wall clock), 0 when it was released."""
+        results: list[Any] = await self._settle(
+            [receipt for receipt, _ in entries], lambda chosen: c.Extend(tuple(entries[index] for index in chosen))
+        )
+        now_ms = self._clock.now().wall_ms
+        return [now_ms + one if isinstance(one, int) and one else one for one in results]
+
+    async def _settle(self, receipts: Sequence[Receipt], command: Callable[[Sequence[int]], Any]) -> list[Any]:
+        """Ask each partition about its receipts, at the same time, and bring the results in order."""
+        results: list[Any] = [None] * len(receipts)
+        chosen: dict[int, list[int]] = {}
+        for index, receipt in enumerate(receipts):
+            foreign = self._foreign(receipt)
+            if foreign is not None:
+                results[index] = foreign
+            else:
+                chosen.setdefault(receipt.partition, []).append(index)
+
+        async def ask(number: int, indexes: Sequence[int]) -> None:
+            try:
+                found = await self.partitions[number].ask(command(indexes))
+            except LogbrokerError as error:
+                found = [error] * len(indexes)
+            for index, result in zip(indexes, found, strict=True):
+                results[index] = result
+
+        await asyncio.gather(*(ask(number, indexes) for number, indexes in chosen.items()))
+        return results
+
+    def _foreign(self, receipt: Receipt) -> LeaseLost | None:
+        if receipt.incarnation == self.definition.incarnation and receipt.partition < len(self.partitions):
+            return None
+        return LeaseLost("the receipt is of another queue, or of an earlier one of this name", receipt=str(receipt))
+
+    async def nack(self, entries: Sequence[tuple[Receipt, int | None, str | None]]) -> list[Outcome]:
+        """These deliveries failed: (receipt, delay in ms or None for the policy's, error)."""
+
+        def command(token: int, index: int) -> c.Nack:
+            return c.Nack(token, *entries[index])
+
+        return await self._fail([receipt for receipt, _, _ in entries], command)
+
+    async def reject(self, entries: Sequence[tuple[Receipt, str]]) -> list[Outcome]:
+        """These messages will never succeed: (receipt, reason)."""
+
+        def command(token: int, index: int) -> c.Reject:
+            return c.Reject(token, *entries[index])
+
+        return await self._fail([receipt for receipt, _ in entries], command)
+
+    async def _fail(self, receipts: Sequence[Receipt], command: Callable[[int, int], Any]) -> list[Outcome]:
+        async def one(index: int, receipt: Receipt) -> Outcome:
+            foreign = self._foreign(receipt)
+            if foreign is not None:
+                return foreign
+            partition = self.partitions[receipt.partition]
+            try:
+                await partition.ask(command(partition.new_token(), index))
+            except LogbrokerError as error:
+                return error
+            return None
+
+        return await asyncio.gather(*(one(index, receipt) for index, receipt in enumerate(receipts)))
+
+    # -- sending ---------------------------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def room_for(self, count: int) -> AsyncIterator[None]:
+        """Room for ``count`` more messages, until they are written. Raises QueueFull."""
+        limit = self.definition.settings.max_size
+        if limit is not None and await self._depth() + self._reserved + count > limit:
+            await self._expire()
+            if await self._depth() + self._reserved + count > limit:
+                raise QueueFull(
+                    f"queue {self.definition.name!r} takes {limit} messages: receive some, or raise max_size",
+                    max_size=limit,
+                )
+        self._reserved += count
+        try:
+            yield
+        finally:
+            self._reserved -= count
+
+    async def _depth(self) -> int:
+        """How many messages are not done; dead letters are."""
+        return sum([await self._open(partition) for partition in self.partitions])
+
+    async def _open(self, partition: QueuePartition) -> int:
+        end = (await partition.bounds(Source.SOURCE)).last_stable_offset
+        return partition.machine.backlog(end) + partition.machine.retries
+
+    async def _expire(self) -> None:
+        """Let messages leave whose time to live is over."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(EXPIRY_WAIT_S):
+                for partition in self.partitions:
+                    await partition.feed(MAX_EXPIRING)
+                    while partition.machine.expiring(self._clock.now()):
+                        self._heard.clear()
+                        await self._heard.wait()
+                        await partition.feed(MAX_EXPIRING)
+
+    async def publish_later(self, partition: int, record: Record, due_ms: int) -> MessageId:
+        """Keep a message until it is due; durable on return."""
+        chosen = self.partitions[partition]
+        placed: c.Placed = await chosen.ask(c.PublishLater(chosen.new_token(), record, due_ms))
+        return MessageId(self.definition.incarnation, partition, placed.position)
+
+    # -- by id -----------------------------------------------------------------------------------------------------------
+
+    def partition_of(self, message_id: MessageId) -> QueuePartition:
+        """Where a message is. Raises MessageNotFound for one of another queue, or of an earlier one of this name."""
+        if message_id.incarnation != self.definition.incarnation or message_id.partition >= len(self.partitions):
+            raise MessageNotFound(f"{message_id} is not a message of queue {self.definition.name!r}")
+        return self.partitions[message_id.partition]
+
+    async def cancel(self, message_id: MessageId) -> c.Outcome:
+        """Take back a message that was not delivered."""
+        partition = self.partition_of(message_id)
+        await self._require_written(partition, message_id)
+        outcome: c.Outcome = await partition.ask(c.Cancel(index_of(message_id.first)))
+        return outcome
+
+    async def reschedule(self, message_id: MessageId, due_ms: int) -> None:
+        """Deliver a message that waits at ``due_ms``. Raises MessageNotFound once it was delivered."""
+        partition = self.partition_of(message_id)
+        await self._require_written(partition, message_id)
+        position = partition.machine.find(index_of(message_id.first))
+        messages = [] if position is None else await partition.messages_at([position])
+        outcome = (
+            c.Outcome.ALREADY_DELIVERED
+            if not messages
+            else await partition.ask(c.Reschedule(partition.new_token(), messages[0], due_ms))
+        )
+        if outcome is c.Outcome.ALREADY_DELIVERED:
+            raise MessageNotFound(f"message {message_id} was delivered already, or is done")
+
+    async def _require_written(self, partition: QueuePartition, message_id: MessageId) -> None:
+        first = message_id.first
+        if first.source is Source.DEAD or first.offset >= (await partition.bounds(first.source)).high_watermark:
+            raise MessageNotFound(f"there is no message {message_id}")
+
+    # -- all of it -------------------------------------------------------------------------------------------------------
+
+    async def purge(self, before_ms: int | None = None) -> None:
+        """Everything (that was appended before ``before_ms``) but the dead letters is done."""
+        for partition in self.partitions:
+            source, retry = [await self._end(partition, one, before_ms) for one in (Source.SOURCE, Source.RETRY)]
+            await partition.ask(c.Purge(source, retry))
+        self._receiver.bell.ring_all()
+
+    async def _end(self, partition: QueuePartition, source: Source, before_ms: int | None) -> int:
+        bounds = await partition.bounds(source)
+        if before_ms is None or bounds.high_watermark == 0:
+            return bounds.high_watermark
+        found = await self._engine.offset_at(partition.place.topic(source), before_ms)
+        return bounds.high_watermark if found is None else found.offset
+
+    async def counts(self) -> Counts:
+        """How many messages are where."""
+        now = self._clock.now()
+        total = in_flight = delayed = retrying = dead = parked = 0
+        for partition in self.partitions:
+            machine = partition.machine
+            total += await self._open(partition)
+            waiting, failed = machine.undue(now)
+            in_flight, delayed, retrying = in_flight + machine.in_flight, delayed + waiting, retrying + failed
+            dead, parked = dead + machine.dead, parked + machine.parked
+        return Counts(max(0, total - in_flight - delayed - retrying), in_flight, delayed, retrying, dead, parked)
+
+    async def oldest_age_ms(self) -> int:
+        """The age of the oldest message that is not done; 0 when there is none."""
+        ages = [await self._age_ms(partition) for partition in self.partitions]
+        return max(ages, default=0)
+
+    async def _age_ms(self, partition: QueuePartition) -> int:
+        end = (await partition.bounds(Source.SOURCE)).last_stable_offset
+        first = partition.machine.floor(Source.SOURCE)
+        records = await partition.records_at(Source.SOURCE, [first]) if first < end else []
+        return max(0, self._clock.now().wall_ms - records[0].timestamp_ms) if records else 0
+
+    def in_flight_of(self) -> Mapping[str, int]:
+        """How many messages each consumer holds."""
+        held: dict[str, int] = {}
+        for partition in self.partitions:
+            for lease in partition.machine.leases():
+                held[lease.consumer] = held.get(lease.consumer, 0) + 1
+        return held

@@ -1,0 +1,176 @@
+"""Work queues over HTTP: declaring, sending, receiving, settling."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from logbroker.clock import ManualClock
+from logbroker.model import TopicPartition
+from tests.http_api.conftest import Answer, Door
+
+pytestmark = pytest.mark.asyncio
+
+LATER_MS = 60_000
+
+
+class Queue:
+    """One queue behind the door."""
+
+    def __init__(self, door: Door, clock: ManualClock, name: str = "jobs") -> None:
+        self.door = door
+        self.clock = clock
+        self.name = name
+        self.path = f"/v1/queues/{name}"
+
+    async def __call__(self, verb: str, body: Any, **options: Any) -> Answer:
+        return await self.door("POST", f"{self.path}:{verb}", body, **options)
+
+    async def create(self, **settings: Any) -> None:
+        answer = await self.door("PUT", self.path, settings)
+        assert answer.status == 201, answer
+
+    async def send(self, *values: str, **fields: Any) -> list[Any]:
+        messages = [{"value": value, **fields} for value in values]
+        answer = await self.door("POST", f"{self.path}/messages", {"messages": messages})
+        assert answer.status == 200, answer
+        results: list[Any] = answer.json["results"]
+        return results
+
+    async def receive(self, count: int = 1, **fields: Any) -> list[Any]:
+        answer = await self("receive", {"max": count, **fields})
+        assert answer.status == 200, answer
+        messages: list[Any] = answer.json["messages"]
+        return messages
+
+    async def one(self, **fields: Any) -> Any:
+        [message] = await self.receive(1, **fields)
+        return message
+
+    async def ack(self, *messages: Any) -> Answer:
+        return await self("ack", {"receipts": [message["receipt"] for message in messages]})
+
+    async def nack(self, message: Any, **fields: Any) -> Answer:
+        return await self("nack", {"entries": [{"receipt": message["receipt"], **fields}]})
+
+    async def reject(self, message: Any, reason: str = "bad") -> Answer:
+        return await self("reject", {"entries": [{"receipt": message["receipt"], "reason": reason}]})
+
+    async def counts(self) -> Any:
+        return (await self.door("GET", self.path)).json["counts"]
+
+    async def advance(self, ms: int) -> None:
+        """Let time pass, and wait until what it leads to has happened."""
+        self.clock.advance(ms)
+        self.door.services.queues.get(self.name).wake()
+        await asyncio.sleep(0.02)
+
+    @property
+    def source(self) -> TopicPartition:
+        return TopicPartition(self.name, 0)
+
+
+@pytest_asyncio.fixture
+async def queue(door: Door, clock: ManualClock) -> AsyncIterator[Queue]:
+    yield Queue(door, clock)
+    await door.services.queues.stop()
+
+
+def values(messages: list[Any]) -> list[str]:
+    return [message["value"] for message in messages]
+
+
+async def test_a_message_is_sent_received_and_acked(queue: Queue) -> None:
+    await queue.create()
+    [sent] = await queue.send("hello", key="k", headers=[["a", "b"]])
+    message = await queue.one(consumer="w")
+    assert message["id"] == sent["id"]
+    assert (message["value"], message["key"], message["headers"]) == ("hello", "k", [["a", "b"]])
+    assert (message["deliveries"], message["failures"], message["last_error"]) == (1, 0, None)
+    assert message["receipt_expires_ms"] == queue.clock.now().wall_ms + 30_000
+    assert (await queue.counts())["in_flight"] == 1
+    assert (await queue.ack(message)).json == {"results": [{"index": 0}]}
+    assert await queue.receive() == []
+    assert set((await queue.counts()).values()) == {0}
+
+
+async def test_a_nacked_message_comes_back_with_its_error_and_after_its_delay(queue: Queue) -> None:
+    await queue.create()
+    await queue.send("x")
+    assert (await queue.nack(await queue.one(), error="no luck", delay_ms=5_000)).status == 200
+    assert await queue.receive() == []
+    assert (await queue.counts())["retrying"] == 1
+    await queue.advance(5_000)
+    again = await queue.one()
+    assert (again["deliveries"], again["failures"], again["last_error"]) == (2, 1, "no luck")
+
+
+async def test_an_expired_lease_is_a_failure_and_its_receipt_is_lost(queue: Queue) -> None:
+    await queue.create()
+    await queue.send("x")
+    first = await queue.one(visibility_timeout_ms=1_000)
+    await queue.advance(1_000)
+    await queue.advance(LATER_MS)
+    again = await queue.one()
+    assert again["failures"] == 1
+    assert (await queue.ack(first)).failure == (409, "LEASE_LOST")
+    assert (await queue.ack(again)).status == 200
+
+
+async def test_the_last_failure_makes_a_dead_letter(queue: Queue) -> None:
+    await queue.create(max_attempts=2)
+    await queue.send("x")
+    await queue.nack(await queue.one(), delay_ms=0)
+    await queue.nack(await queue.one())
+    assert await queue.receive() == []
+    assert (await queue.counts())["dead"] == 1
+
+
+async def test_release_and_a_zero_extension_give_back_without_counting(queue: Queue) -> None:
+    await queue.create()
+    await queue.send("x")
+    first = await queue.one()
+    assert (await queue("release", {"receipts": [first["receipt"]]})).status == 200
+    second = await queue.one()
+    entry = {"receipt": second["receipt"], "visibility_timeout_ms": 0}
+    assert (await queue("extend", {"entries": [entry]})).status == 200
+    third = await queue.one()
+    assert (third["deliveries"], third["failures"]) == (3, 0)
+
+
+async def test_an_extension_counts_from_the_call(queue: Queue) -> None:
+    await queue.create()
+    await queue.send("x")
+    message = await queue.one(visibility_timeout_ms=10_000)
+    await queue.advance(9_000)
+    entry = {"receipt": message["receipt"], "visibility_timeout_ms": 10_000}
+    answer = await queue("extend", {"entries": [entry]})
+    assert answer.json["results"] == [{"index": 0, "receipt_expires_ms": queue.clock.now().wall_ms + 10_000}]
+    await queue.advance(9_999)
+    assert (await queue.ack(message)).status == 200
+
+
+async def test_a_delayed_message_comes_when_it_is_due(queue: Queue) -> None:
+    await queue.create()
+    [sent] = await queue.send("later", delay_ms=LATER_MS)
+    assert sent["offset"] is None
+    assert await queue.receive() == []
+    assert (await queue.counts())["delayed"] == 1
+    await queue.advance(LATER_MS)
+    assert (await queue.one())["id"] == sent["id"]
+
+
+async def test_a_long_poll_wakes_when_a_message_is_sent(queue: Queue) -> None:
+    await queue.create()
+    waiting = asyncio.create_task(queue.receive(wait_ms=30_000))
+    await asyncio.sleep(0.02)
+    await queue.send("x")
+    assert values(await asyncio.wait_for(waiting, 5)) == ["x"]
+
+
+async def test_a_record_that_any_producer_writes_is_a_message(queue: Queue) -> None:
+    await queue.create()
+    await queue.door.produce({"value": "plain", "headers": [["lb-id", "forged"]]}, topic="jobs")
+    assert (await queue.one())["value"] == "plain"
