@@ -247,6 +247,19 @@ def test_a_missing_segment_in_the_middle_is_damage() -> None:
             open_log(copy, NOW, segment_bytes=500)
 
 
+def test_a_segment_that_vanished_with_all_its_files_is_damage_and_no_lost_tail() -> None:
+    """The digest of the one before says that this is its end."""
+    files = MemoryFiles()
+    log = open_log(files, NOW, segment_bytes=500)
+    for number in range(20):
+        append(log, b"%02d" % number * 50)
+    bases = [segment.base_offset for segment in log.segments()]
+    for path in [path for path in files.contents if f"/{bases[2]:020d}." in path]:
+        files.unlink(path)
+    with pytest.raises(PartitionDamaged, match=f"{bases[2]:020d}.log is not there"):
+        open_log(files, NOW, segment_bytes=500)
+
+
 # -- the checkpoint --------------------------------------------------------------------------------------------------
 
 
