@@ -5,29 +5,28 @@ decoding of payloads, which is ``payloads``.
 Invariant: the records of a partition are printed in order; partitions take turns, so that none waits for another's end.
 """
 
+import contextlib
 import json
 import re
 import sys
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
 import click
 
 from logbroker.cli.framework import Command, Invocation, pass_invocation
+from logbroker.cli.group_reading import MemberReader
 from logbroker.cli.http_client import HttpClient, error_of, path
 from logbroker.cli.output import print_rows
 from logbroker.cli.payloads import columns, formatted, readable
-from logbroker.errors import InvalidOffset
+from logbroker.cli.positions import time_ms
 
 _FOLLOW_WAIT_MS = 10_000
 _MAX_RECORDS = 1_000
 _MAX_PARTITIONS = 1_000
-_UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _TITLES = ("PARTITION", "OFFSET", "TIMESTAMP", "KEY", "VALUE")
 
 Record = dict[str, Any]
@@ -54,6 +53,8 @@ class _Cursor:
 @click.option("--partition", "-p", "partitions", type=click.IntRange(0), multiple=True, help="Only this partition.")
 @click.option("--count", "-n", type=click.IntRange(1), help="Stop after so many records.")
 @click.option("--follow/--exit-at-end", "-f/-e", default=False, help="Wait for more, or stop at the end (the default).")
+@click.option("--group", "-g", metavar="GROUP", help="Read as a member of this consumer group.")
+@click.option("--commit/--no-commit", default=True, help="Whether a member commits what it has printed (the default).")
 @click.option("--format", "template", metavar="TEMPLATE", help=r"As '%p %o %k %v\n'; also %t topic, %T time, %h headers.")
 @pass_invocation
 def consume(
@@ -65,20 +66,31 @@ def consume(
     partitions: Sequence[int],
     count: int | None,
     follow: bool,
+    group: str | None,
+    commit: bool,
     template: str | None,
 ) -> None:
     """Read records from TOPICs.
 
     A POSITION is earliest, latest, an offset (1234), an offset from the start (+10), the last records of each partition
     (-100), a time (2026-11-24T10:00, UTC unless it says otherwise), or a time ago (10m). Reading starts at earliest, and
-    with --follow at latest.
+    with --follow at latest. A member of a group goes on where the group is; only where that is nowhere, --from counts.
     """
     if follow and stop is not None:
         raise click.UsageError("--follow never stops, so --to means nothing with it")
     if follow and invocation.output == "json" and template is None:
         raise click.UsageError("--follow never stops, and -o json is one array: use -o jsonl")
+    start = start or ("latest" if follow else "earliest")
+    if group is not None and (stop is not None or partitions or start not in ("earliest", "latest")):
+        raise click.UsageError(
+            "the group decides what its members read: --to, --partition and other --from do not go with it"
+        )
     with HttpClient(invocation.url, invocation.timeout_s) as client:
-        start = start or ("latest" if follow else "earliest")
+        if group is not None:
+            reader = MemberReader(client, group, topics, start, commit)
+            with contextlib.closing(reader.batches(count, follow=follow)) as batches:
+                _print(invocation, batches, template)
+            return
         cursors = [
             _cursor(client, topic, partition, start, None if follow else stop or "latest")
             for topic in topics
@@ -108,23 +120,8 @@ def _offset(client: HttpClient, topic: str, partition: int, position: str) -> in
     if re.fullmatch(r"-\d+", position):
         last = client.get(f"{here}/records", {"last": position[1:], "max_records": 1, "fields": "meta"})
         return int(last["records"][0]["offset"] if last["records"] else last["next_offset"])
-    found = client.get(f"{here}/offset", {"timestamp_ms": _time_ms(position)})["offset"]
+    found = client.get(f"{here}/offset", {"timestamp_ms": time_ms(position)})["offset"]
     return int(found) if found is not None else _offset(client, topic, partition, "latest")
-
-
-def _time_ms(text: str) -> int:
-    """Milliseconds since the epoch of an ISO time, or of a duration ago. Raises InvalidOffset."""
-    ago = re.fullmatch(r"(\d+)(ms|s|m|h|d)", text)
-    if ago:
-        return time.time_ns() // 1_000_000 - int(ago[1]) * _UNITS_MS[ago[2]]
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise InvalidOffset(
-            f"{text!r} is no position: give earliest, latest, an offset, +N, -N, a time as 2026-11-24T10:00, or 10m"
-        ) from None
-    aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-    return int(aware.timestamp() * 1000)
 
 
 def _read(client: HttpClient, cursors: Sequence[_Cursor], follow: bool) -> Iterator[list[Record]]:

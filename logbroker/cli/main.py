@@ -19,6 +19,7 @@ COMMANDS = {
     "topic": Lazy("logbroker.cli.topics", "topic", "List, create, describe, change and delete topics."),
     "produce": Lazy("logbroker.cli.produce", "produce", "Write records to TOPIC, from standard input or from files."),
     "consume": Lazy("logbroker.cli.consume", "consume", "Read records from TOPICs."),
+    "group": Lazy("logbroker.cli.groups", "group", "List, describe, move and delete consumer groups."),
     "segment": Lazy("logbroker.cli.storage.commands", "segment", "Look into the files of a data directory."),
     "config": Lazy("logbroker.cli.configuration", "config", "Show, check and explain the settings."),
     "demo": Lazy("logbroker.cli.demo", "demo", "Run a whole job on real data."),

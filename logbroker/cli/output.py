@@ -24,6 +24,16 @@ def timestamp(ms: object) -> str:
     return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def duration(ms: object) -> str:
+    """A span of time as people read it, as 4.2s or 3h05m; '-' for an unknown one."""
+    if not isinstance(ms, int):
+        return "-"
+    if ms < 60_000:
+        return f"{ms}ms" if ms < 1_000 else f"{ms / 1000:.1f}s"
+    minutes = ms // 60_000
+    return f"{minutes}m{ms % 60_000 // 1000:02}s" if minutes < 60 else f"{minutes // 60}h{minutes % 60:02}m"
+
+
 def print_rows(invocation: Invocation, rows: Iterable[Row], columns: Sequence[str]) -> None:
     """A list of things. The table shows ``columns``; JSON shows every field."""
     if invocation.output == "json":

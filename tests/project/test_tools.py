@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("script", ["tools/serve", "tools/test", "tools/setup", "tools/segment", ".ci/run"])
+@pytest.mark.parametrize("script", ["tools/serve", "tools/test", "tools/setup", "tools/segment", "tools/lag", ".ci/run"])
 def test_the_scripts_can_be_run(script: str) -> None:
     assert os.access(ROOT / script, os.X_OK)
     shell = "bash" if script == ".ci/run" else "sh"
