@@ -120,7 +120,7 @@ def from_kafka(kafka_jars: str, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 def segment_command(*arguments: str) -> list[dict[str, Any]]:
     """The rows that ``logbroker segment`` prints, which must find nothing wrong."""
-    command = [sys.executable, "-m", "logbroker", "segment", *arguments, "-o", "jsonl"]
+    command = [sys.executable, "-m", "logbroker", "segment", *arguments, "-o", "jsonl", "--quiet"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
@@ -155,3 +155,25 @@ def test_our_dump_knows_the_batches_of_kafkas_producers(from_kafka: WrittenByKaf
     assert from_kafka.aborted < covered
     assert any(row["producer_id"] >= 0 and not row["transactional"] for row in rows), "an idempotent producer wrote"
     assert [row["base_offset"] for row in rows[1:]] == [row["last_offset"] + 1 for row in rows[:-1]]
+
+
+def test_our_verify_finds_nothing_wrong_with_kafkas_segments_but_that_they_have_no_digest(
+    from_kafka: WrittenByKafka,
+) -> None:
+    rows = segment_command("verify", str(from_kafka.folder))
+
+    assert {row["severity"] for row in rows} == {"note"}
+    assert {Path(row["file"]).suffix for row in rows} == {".digest"}
+
+
+def test_our_verify_finds_a_flipped_byte_in_a_segment_of_kafkas(from_kafka: WrittenByKafka, tmp_path: Path) -> None:
+    log = files_of(from_kafka.folder, "log")[0]
+    data = bytearray(log.read_bytes())
+    data[len(data) // 2] ^= 1
+    (tmp_path / log.name).write_bytes(data)
+
+    command = [sys.executable, "-m", "logbroker", "segment", "verify", str(tmp_path), "-o", "jsonl"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+    assert done.returncode == 8
+    assert any(json.loads(line)["severity"] == "damage" for line in done.stdout.splitlines())
