@@ -6,11 +6,16 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from tools.bench import http, kafka, log
+from tools.bench import http, kafka, kafka_scale, log
 from tools.bench.measure import Figure, show, write_json
 from tools.bench.servers.process import Missing
 
-BENCHMARKS: dict[str, Callable[[Path], list[Figure]]] = {"log": log.run, "http": http.run, "kafka": kafka.run}
+BENCHMARKS: dict[str, Callable[[Path], list[Figure]]] = {
+    "log": log.run,
+    "http": http.run,
+    "kafka": kafka.run,
+    "kafka-scale": kafka_scale.run,
+}
 
 
 def main() -> int:
