@@ -59,7 +59,7 @@ def carry_out(plan: ReadPlan, read: ReadAt) -> Found | None:
         return None
     if wanted == available and plan.ends_at_upto:
         return Found(chunk, min(plan.upto, plan.segment.next_offset), plan.limit)
-    found = cut(plan, chunk, position)
+    found = cut(plan.segment, chunk, position, plan.offset, plan.upto, plan.hop)
     if found is not None:
         return found
     return _first_batch(plan, chunk, position, read)
@@ -97,16 +97,21 @@ def _locate(plan: ReadPlan, floor: IndexEntry | None, read: ReadAt) -> int | Non
     return _locate(plan, None, read)
 
 
-def cut(plan: ReadPlan, chunk: Buffer, position: int) -> Found | None:
-    """The whole batches at the head of ``chunk`` that lie below ``upto``, or None if not even the first is whole."""
-    at, next_offset, length, upto = 0, plan.offset, len(chunk), plan.upto
-    if plan.hop is not None:
-        at, next_offset = _hop(plan, plan.hop, chunk, position)
+def cut(
+    segment: Segment, chunk: Buffer, position: int, offset: int, upto: int, hop: IndexEntry | None = None
+) -> Found | None:
+    """The whole batches below ``upto`` at the head of ``chunk``, which lies at ``position``; None if there is none.
+
+    The first holds ``offset``. Raises PartitionDamaged.
+    """
+    at, next_offset, length = 0, offset, len(chunk)
+    if hop is not None:
+        at, next_offset = _hop(segment, hop, chunk, position, offset, upto)
     unpack = SPAN.unpack_from
     while at + SPAN.size <= length:
         base_offset, batch_length, delta, _ = unpack(chunk, at)
         if (at and base_offset != next_offset) or batch_length <= 0 or delta < 0:
-            raise plan.segment.damaged(position + at, next_offset, "no batch with the next offset starts there")
+            raise segment.damaged(position + at, next_offset, "no batch with the next offset starts there")
         end = at + batch_length + LOG_OVERHEAD
         if end > length or base_offset >= upto:
             break
@@ -116,16 +121,16 @@ def cut(plan: ReadPlan, chunk: Buffer, position: int) -> Found | None:
     return Found(chunk if at == length else memoryview(chunk)[:at], next_offset, position + at)
 
 
-def _hop(plan: ReadPlan, entry: IndexEntry, chunk: Buffer, position: int) -> tuple[int, int]:
+def _hop(segment: Segment, entry: IndexEntry, chunk: Buffer, position: int, offset: int, upto: int) -> tuple[int, int]:
     """Where in ``chunk`` to start walking, and the offset that stands there."""
     at = entry.position - position
-    last_offset = plan.segment.base_offset + entry.relative_offset
-    if 0 < at <= len(chunk) - SPAN.size and last_offset < plan.upto:
+    last_offset = segment.base_offset + entry.relative_offset
+    if 0 < at <= len(chunk) - SPAN.size and last_offset < upto:
         base_offset, _, delta, _ = SPAN.unpack_from(chunk, at)
         if base_offset + delta == last_offset:
             return at, base_offset
-        plan.segment.index_lies = True
-    return 0, plan.offset
+        segment.index_lies = True
+    return 0, offset
 
 
 def _first_batch(plan: ReadPlan, chunk: Buffer, position: int, read: ReadAt) -> Found | None:
