@@ -110,6 +110,8 @@ class Node:
         parts.push_async_callback(services.members.close)
         await services.queues.start()
         parts.push_async_callback(services.queues.stop)
+        await services.operations.start()
+        parts.push_async_callback(services.operations.stop)
         upkeep = asyncio.create_task(self._upkeep(), name="upkeep")
         parts.push_async_callback(_cancelled, upkeep)
         services.lifecycle.report("recovery", True)

@@ -11,6 +11,7 @@ from logbroker.broker.fetch import Fetch
 from logbroker.broker.lag import Lag
 from logbroker.broker.lifecycle import Lifecycle
 from logbroker.broker.members import Members
+from logbroker.broker.operations import Operations
 from logbroker.broker.produce import Produce
 from logbroker.broker.queue_sends import QueueSends
 from logbroker.broker.queues import Queues
@@ -64,6 +65,8 @@ class Services:
     queues: Queues
     """To be started before a door opens."""
     queue_sends: QueueSends
+    operations: Operations
+    """To be started after the queues, and stopped before them."""
 
 
 def services_on(
@@ -111,6 +114,7 @@ def services_on(
         lag=Lag(engine, groups, clock),
         queues=queues,
         queue_sends=QueueSends(engine, queues, produce, clock),
+        operations=Operations(engine, queues, clock),
     )
 
 

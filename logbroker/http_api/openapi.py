@@ -20,6 +20,7 @@ _TAGS = {
     "topics": "Topics, their settings and their partitions.",
     "groups": "Consumer groups: members that share partitions, committed offsets, lag.",
     "queues": "Work queues: leases, retries, dead letters, priorities, delays.",
+    "operations": "Work on many messages that goes on by itself.",
     "storage": "The files below the log.",
     "admin": "The broker itself.",
     "docs": "This description.",

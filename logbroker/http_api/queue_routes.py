@@ -10,21 +10,27 @@ from logbroker.errors import (
     InvalidTopic,
     LeaseLost,
     LogbrokerError,
+    MessageNotFound,
     MessageTooLarge,
+    OperationNotFound,
     PreconditionFailed,
     QueueFull,
     QueueNotFound,
+    Throttled,
     TopicReserved,
     UnsupportedMediaType,
 )
-from logbroker.http_api import queue_messages, queue_payloads, queues
+from logbroker.http_api import operations, queue_messages, queue_payloads, queue_peek, queues
 from logbroker.http_api.paging import PageQuery
-from logbroker.http_api.requests import JSON, OCTETS
+from logbroker.http_api.requests import JSON, NDJSON, OCTETS
 from logbroker.http_api.route import BINARY, Handle, Route
 
 _QUEUE = "/v1/queues/{queue}"
 _MERGE_PATCH = "application/merge-patch+json"
+_MESSAGE = _QUEUE + "/messages/{id}"
+_OPERATION = "/v1/operations/{id}"
 _FINDS = (InvalidRequest, QueueNotFound)
+_FINDS_ONE = (*_FINDS, MessageNotFound)
 _TAKES = (*_FINDS, UnsupportedMediaType)
 _DECLARES = (*_TAKES, InvalidConfig, InvalidPartitions, ConfigConflict, PreconditionFailed)
 
@@ -143,4 +149,124 @@ QUEUE_ROUTES: tuple[Route, ...] = (
     ),
     Route("POST", _QUEUE + ":pause", "pause_queue", "queues", queues.pause, statuses=(204,), errors=_FINDS),
     Route("POST", _QUEUE + ":resume", "resume_queue", "queues", queues.resume, statuses=(204,), errors=_FINDS),
+    Route(
+        "GET",
+        _QUEUE + "/messages",
+        "list_messages",
+        "queues",
+        queue_peek.list_messages,
+        query=queue_peek.PeekQuery,
+        answer={JSON: queue_peek.PeekOut, NDJSON: queue_peek.PeekedOut},
+        errors=_FINDS,
+    ),
+    Route(
+        "GET",
+        _MESSAGE,
+        "get_message",
+        "queues",
+        queue_peek.get_message,
+        query=queue_peek.MessageQuery,
+        answer={JSON: queue_peek.PeekedOut},
+        errors=_FINDS_ONE,
+    ),
+    Route(
+        "DELETE",
+        _MESSAGE,
+        "cancel_message",
+        "queues",
+        queue_peek.cancel_message,
+        answer={JSON: queue_peek.CancelledOut},
+        errors=(*_FINDS_ONE, Throttled),
+    ),
+    Route(
+        "PATCH",
+        _MESSAGE,
+        "patch_message",
+        "queues",
+        queue_peek.patch_message,
+        query=queue_peek.MessageQuery,
+        body={JSON: queue_peek.RescheduleIn, _MERGE_PATCH: queue_peek.RescheduleIn},
+        answer={JSON: queue_peek.PeekedOut},
+        errors=(*_FINDS_ONE, UnsupportedMediaType, Throttled),
+    ),
+    Route(
+        "POST",
+        _MESSAGE + ":promote",
+        "promote_message",
+        "queues",
+        queue_peek.promote_message,
+        query=queue_peek.MessageQuery,
+        answer={JSON: queue_peek.PeekedOut},
+        errors=(*_FINDS_ONE, Throttled),
+    ),
+    Route(
+        "POST",
+        _MESSAGE + ":redrive",
+        "redrive_message",
+        "queues",
+        queue_peek.redrive_message,
+        query=queue_peek.MessageQuery,
+        body={JSON: queue_peek.RedriveOneIn},
+        answer={JSON: queue_peek.PeekedOut},
+        errors=(*_FINDS_ONE, MessageTooLarge),
+    ),
+    Route(
+        "POST",
+        _QUEUE + ":redrive",
+        "redrive",
+        "queues",
+        operations.redrive,
+        body={JSON: operations.RedriveIn},
+        answer={JSON: (operations.BegunOut, operations.DryRunOut)},
+        statuses=(202, 200),
+        errors=_TAKES,
+    ),
+    Route(
+        "POST",
+        _QUEUE + ":discard",
+        "discard",
+        "queues",
+        operations.discard,
+        body={JSON: operations.DiscardIn},
+        answer={JSON: operations.BegunOut},
+        statuses=(202,),
+        errors=_TAKES,
+    ),
+    Route(
+        "GET",
+        "/v1/operations",
+        "list_operations",
+        "operations",
+        operations.list_operations,
+        query=PageQuery,
+        answer={JSON: operations.OperationsOut},
+        errors=(InvalidRequest,),
+    ),
+    Route(
+        "GET",
+        _OPERATION,
+        "get_operation",
+        "operations",
+        operations.get_operation,
+        answer={JSON: operations.OperationOut},
+        errors=(OperationNotFound,),
+    ),
+    Route(
+        "POST",
+        _OPERATION + ":cancel",
+        "cancel_operation",
+        "operations",
+        operations.cancel_operation,
+        answer={JSON: operations.OperationOut},
+        errors=(OperationNotFound,),
+    ),
+    Route(
+        "POST",
+        _OPERATION + ":resume",
+        "resume_operation",
+        "operations",
+        operations.resume_operation,
+        answer={JSON: operations.OperationOut},
+        errors=(OperationNotFound,),
+    ),
 )

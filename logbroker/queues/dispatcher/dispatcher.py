@@ -22,8 +22,10 @@ from logbroker.queues import commands as c
 from logbroker.queues import events as e
 from logbroker.queues.acquire import MAX_EXPIRING
 from logbroker.queues.dispatcher.definition import Definition
+from logbroker.queues.dispatcher.letters import DeadLetters
 from logbroker.queues.dispatcher.mover import QueueMover
 from logbroker.queues.dispatcher.partition import QueuePartition
+from logbroker.queues.dispatcher.peeking import Peek
 from logbroker.queues.dispatcher.receiver import Leased, Receiver
 from logbroker.queues.dispatcher.receiving import Received, Want, told
 from logbroker.queues.dispatcher.sending import Deduplication
@@ -87,6 +89,8 @@ class Dispatcher:
         self._watch = Watch(engine, clock, self.partitions, self._receiver.bell)
         self._upkeep = Upkeep(engine, clock, self._journal, definition, self.partitions)
         self.deduplication = Deduplication(engine, clock, self.partitions, definition.settings.dedup_window_ms)
+        self.peek = Peek(self.partitions, clock, definition.settings.priorities)
+        self.letters = DeadLetters(self.partitions, self.peek)
         self._reserved = 0
         self._heard = asyncio.Event()
         self._has_died = asyncio.Event()

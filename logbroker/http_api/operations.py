@@ -1,0 +1,156 @@
+"""Work on many dead letters: redrive, discard; and ``/v1/operations``: how far it is, cancel, resume.
+
+What lives here: selections and progress in JSON. What may not: the work.
+"""
+
+from typing import Annotated, Literal
+
+import msgspec
+from aiohttp import web
+from msgspec import UNSET, Meta, UnsetType
+
+from logbroker.broker.operations import Operation, Selection
+from logbroker.broker.services import Services
+from logbroker.errors import InvalidRequest
+from logbroker.http_api.paging import PageQuery, page_of
+from logbroker.http_api.queue_peek import PeekedOut, peeked_out
+from logbroker.http_api.queues import confirmed, queue_in
+from logbroker.http_api.requests import NoQuery, json_answer, read_json
+
+MAX_IDS = 10_000
+
+
+class FilterIn(msgspec.Struct, forbid_unknown_fields=True):
+    """Which dead letters: those that match every part given. ``error`` is a part of the last error."""
+
+    key: str | UnsetType = UNSET
+    headers: dict[str, str] | UnsetType = UNSET
+    reason: str | UnsetType = UNSET
+    error: str | UnsetType = UNSET
+
+
+class SelectionIn(msgspec.Struct, forbid_unknown_fields=True):
+    """Which dead letters: by ids, by a filter, or all."""
+
+    ids: Annotated[list[str], Meta(max_length=MAX_IDS)] | UnsetType = UNSET
+    filter: FilterIn | UnsetType = UNSET
+    max: Annotated[int, Meta(ge=1, le=2**63 - 1, description="At most this many.")] | UnsetType = UNSET
+
+
+class RedriveIn(SelectionIn, forbid_unknown_fields=True):
+    """What to send back, and how many a second. A dry run only counts."""
+
+    rate: Annotated[float, Meta(gt=0, le=1_000_000)] | UnsetType = UNSET
+    dry_run: bool = True
+
+
+class DiscardIn(SelectionIn, forbid_unknown_fields=True):
+    """What to drop; ``confirm`` repeats the name of the queue."""
+
+    confirm: str = ""
+
+
+class OperationOut(msgspec.Struct):
+    """An operation. ``matched`` letters were meant, ``done`` of them were sent back or dropped."""
+
+    id: str
+    kind: str
+    queue: str
+    state: str
+    created_ms: int
+    ended_ms: int | None
+    examined: int
+    matched: int
+    done: int
+    failed: int
+    rate: float | None
+    error: str | None
+
+
+class BegunOut(msgspec.Struct):
+    """What was begun."""
+
+    operation: OperationOut
+
+
+class DryRunOut(msgspec.Struct):
+    """What would be sent back; ``sample`` shows the first."""
+
+    dry_run: Literal[True]
+    matched: int
+    sample: list[PeekedOut]
+
+
+class OperationsOut(msgspec.Struct):
+    """A page of operations, the oldest first."""
+
+    items: list[OperationOut]
+    next_page_token: str | None
+
+
+_redrive_decoder = msgspec.json.Decoder(RedriveIn)
+_discard_decoder = msgspec.json.Decoder(DiscardIn)
+
+
+async def redrive(services: Services, request: web.Request, query: NoQuery) -> web.Response:
+    """Send dead letters back; by default only count them."""
+    queue = queue_in(services, request)
+    wanted = await read_json(request, _redrive_decoder)
+    name, selection = queue.definition.name, _selection(wanted)
+    if wanted.dry_run:
+        matched, sample = await services.operations.count(name, selection)
+        return json_answer(DryRunOut(True, matched, [peeked_out(one, "auto") for one in sample]))
+    rate = None if wanted.rate is UNSET else wanted.rate
+    return json_answer(BegunOut(_told(await services.operations.begin("redrive", name, selection, rate))), 202)
+
+
+async def discard(services: Services, request: web.Request, query: NoQuery) -> web.Response:
+    """Drop dead letters for good."""
+    queue = queue_in(services, request)
+    wanted = await read_json(request, _discard_decoder)
+    confirmed(queue, wanted.confirm)
+    begun = await services.operations.begin("discard", queue.definition.name, _selection(wanted))
+    return json_answer(BegunOut(_told(begun)), 202)
+
+
+def _selection(given: SelectionIn) -> Selection:
+    if given.ids is not UNSET and given.filter is not UNSET:
+        raise InvalidRequest("give ids or a filter, not both; without either, all are meant")
+    limit = None if given.max is UNSET else given.max
+    if given.ids is not UNSET:
+        return Selection(ids=given.ids, limit=limit)
+    if given.filter is UNSET:
+        return Selection(limit=limit)
+    parts = given.filter
+    return Selection(
+        None if parts.key is UNSET else parts.key.encode(),
+        None if parts.headers is UNSET else {name: value.encode() for name, value in parts.headers.items()},
+        None if parts.reason is UNSET else parts.reason,
+        None if parts.error is UNSET else parts.error,
+        limit=limit,
+    )
+
+
+async def list_operations(services: Services, request: web.Request, query: PageQuery) -> web.Response:
+    """List operations."""
+    page, token = page_of(services.operations.all(), lambda one: one.id, query)
+    return json_answer(OperationsOut([_told(one) for one in page], token))
+
+
+async def get_operation(services: Services, request: web.Request, query: NoQuery) -> web.Response:
+    """How far an operation is."""
+    return json_answer(_told(services.operations.get(request.match_info["id"])))
+
+
+async def cancel_operation(services: Services, request: web.Request, query: NoQuery) -> web.Response:
+    """Stop an operation where it is."""
+    return json_answer(_told(await services.operations.cancel(request.match_info["id"])))
+
+
+async def resume_operation(services: Services, request: web.Request, query: NoQuery) -> web.Response:
+    """Go on with an operation that was cancelled or has failed."""
+    return json_answer(_told(await services.operations.resume(request.match_info["id"])))
+
+
+def _told(one: Operation) -> OperationOut:
+    return OperationOut(**{name: getattr(one, name) for name in OperationOut.__struct_fields__})
