@@ -81,6 +81,8 @@ class EmbeddedEngine:
 
     async def stop(self) -> None:
         """Flush everything, close every file and let the data directory go."""
+        for partition in self._partitions.values():
+            partition.flush_soon()
         await self._flusher.drain()
         self._flusher.close()
         for partition in self._partitions.values():
@@ -269,7 +271,10 @@ class EmbeddedEngine:
         batches = self.raw.read(where, offset, max_bytes, isolation) or await self.raw.read_cold(
             where, offset, max_bytes, isolation
         )
-        records, next_offset = decode_from(batches.chunks, offset, max_records)
+        try:
+            records, next_offset = decode_from(batches.chunks, offset, max_records)
+        except PartitionDamaged as damage:
+            raise PartitionDamaged(f"{where}: {damage.detail}", **where._asdict(), **damage.fields) from None
         return RecordsRead(records, next_offset, batches.bounds)
 
     async def changed(self, positions: Mapping[TopicPartition, int]) -> None:

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Sequence
 
 from logbroker.config import TopicConfig
 from logbroker.engine.api import Buffer
-from logbroker.errors import CorruptMessage
+from logbroker.errors import CorruptMessage, PartitionDamaged
 from logbroker.model import ProducerStamp, Record, StoredRecord
-from logbroker.records.batch import Compression, iter_headers
+from logbroker.records.batch import BatchHeader, Compression, check_batch, iter_headers
 from logbroker.records.codec import decode, encode
 
 
@@ -20,13 +20,15 @@ def encode_batch(records: Sequence[Record], config: TopicConfig, now_ms: int, pr
 def decode_from(chunks: Iterable[Buffer], offset: int, max_records: int | None) -> tuple[list[StoredRecord], int]:
     """The records at and after ``offset`` in whole batches, control records left out, and where to go on.
 
-    A batch whose records cannot be decoded ends the read before it; where it comes first, CorruptMessage is raised with
+    A batch whose bytes changed since it was written raises PartitionDamaged. One that was written with records that cannot
+    be decoded (the CRC is right) ends the read before it; where it comes first, CorruptMessage is raised with
     ``next_offset``, where reading can go on behind it.
     """
     records: list[StoredRecord] = []
     next_offset = offset
     for chunk in chunks:
         for position, header in iter_headers(chunk):
+            _check_unchanged(chunk, position, header)
             if not header.is_control:
                 try:
                     decoded = decode(chunk, position)
@@ -42,3 +44,15 @@ def decode_from(chunks: Iterable[Buffer], offset: int, max_records: int | None) 
                 del records[max_records:]
                 return records, (records[-1].offset + 1 if records else next_offset)
     return records, next_offset
+
+
+def _check_unchanged(chunk: Buffer, position: int, header: BatchHeader) -> None:
+    try:
+        check_batch(chunk, position, header, dense=False)
+    except CorruptMessage as error:
+        raise PartitionDamaged(
+            f"the batch at offsets {header.base_offset} to {header.last_offset} is not what was written: {error.detail}. "
+            "Nothing was skipped; see 'logbroker segment verify'",
+            base_offset=header.base_offset,
+            last_offset=header.last_offset,
+        ) from None

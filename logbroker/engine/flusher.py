@@ -13,7 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
-from logbroker.errors import FlushFailed
+from logbroker.errors import FlushFailed, StorageError
 
 
 class Ticket(Protocol):
@@ -75,11 +75,20 @@ class Flusher:
         loop = asyncio.get_running_loop()
         for log in self._requested - self._under_way:
             self._requested.discard(log)
-            ticket = None if self._failed else log.begin_flush()
+            ticket = self._begin(log)
             if ticket is not None:
                 self._under_way.add(log)
                 self._pool.submit(self._flush, loop, log, ticket)
         self._settle()
+
+    def _begin(self, log: Flushable) -> Ticket | None:
+        if self._failed:
+            return None
+        try:
+            return log.begin_flush()
+        except StorageError as error:
+            self.fail(FlushFailed(f"a flush to disk could not begin: {error}", **error.fields))
+            return None
 
     def _flush(self, loop: asyncio.AbstractEventLoop, log: Flushable, ticket: Ticket) -> None:
         """In a thread."""

@@ -81,9 +81,16 @@ class Partition:
         try:
             self.log.roll_if_due(now)
             self.log.retain(now, min(self.floor, self.high_watermark))
+            if self.log.flush_is_due:
+                self.flush_soon()
         except FlushFailed as failure:
             self._flusher.fail(failure)
             raise
+
+    def flush_soon(self) -> None:
+        """Flush what is not on disk, whatever the durability."""
+        if self.log.flushed_offset < self.log.end_offset:
+            self._flusher.request(self)
 
     def when_flushed(self, next_offset: int, done: Done) -> None:
         """Call ``done`` once ``next_offset`` is acknowledged, in the order of the offsets; at once if it is."""

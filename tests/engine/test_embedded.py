@@ -202,6 +202,20 @@ async def test_upkeep_goes_on_past_a_partition_where_it_fails(clock: ManualClock
     await engine.stop()
 
 
+async def test_a_byte_that_changed_under_a_running_broker_is_found_when_it_is_read(clock: ManualClock) -> None:
+    files = MemoryFiles()
+    engine = await started(files, clock)
+    info = await engine.create_topic("orders", 1, {})
+    for number in range(3):
+        await engine.append(WHERE, numbered(1, number))
+    file = files.open(f"topics/{info.id}/0/00000000000000000000.log")
+    middle = file.size() // 2
+    file.pwrite(bytes([file.pread(1, middle)[0] ^ 1]), middle)
+    with pytest.raises(PartitionDamaged, match="orders-0: the batch at offsets 1 to 1"):
+        await engine.read(WHERE, 0, max_bytes=1 << 20)
+    await engine.stop()
+
+
 async def test_a_damaged_partition_leaves_the_others_alone(clock: ManualClock) -> None:
     files = MemoryFiles()
     engine = await started(files, clock)
