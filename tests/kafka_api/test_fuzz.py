@@ -1,0 +1,174 @@
+"""Mutated frames: no crash, nothing unforeseen in the log, memory bounded, and other clients are served as ever.
+
+A short run here; ``LOGBROKER_FUZZ_FRAMES=100000`` makes it long and ``LOGBROKER_FUZZ_SEED`` another one. The broker is a
+process of its own, so that its memory can be seen, and is logbroker as a user starts it.
+"""
+
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from logbroker.wire.apis import Api
+from tests.kafka_api.capture import RECOMPRESSED, TOPIC, load
+from tests.kafka_api.mutations import bombs, mutated
+from tests.kafka_api.raw import request_frame
+from tests.wire.peers import kafka_python_encode
+from tools.bench.servers.logbroker import logbroker
+from tools.bench.servers.process import HOST, Server
+
+FRAMES = int(os.environ.get("LOGBROKER_FUZZ_FRAMES", "3000"))
+SEED = int(os.environ.get("LOGBROKER_FUZZ_SEED", "1"))
+GROWTH_BYTES = 300 * 1024 * 1024
+"""What the broker's memory may grow by at most. A bomb unpacked, or one size that was believed, is more."""
+PIPELINED = 20
+ANSWER_S = 0.03
+HEALTHY = "healthy"
+_VERSIONS = request_frame(
+    Api.API_VERSIONS,
+    3,
+    0x7EEDBEEF,
+    kafka_python_encode("ApiVersionsRequest", 3, {"client_software_name": "f", "client_software_version": "1"}),
+)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    with logbroker(tmp_path, durability="os", kafka=True, arguments=["--config", str(_config(tmp_path))]) as running:
+        yield running
+
+
+def _config(directory: Path) -> Path:
+    file = directory / "logbroker.toml"
+    file.write_text('max_partitions = 300\nlog_level = "warning"\n')
+    return file
+
+
+def address(server: Server) -> str:
+    return f"{HOST}:{server.extra['kafka']}"
+
+
+class HealthyClient(threading.Thread):
+    """Produces and consumes all the while; ``stop`` says what went wrong."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__(name="healthy client")
+        self._where = where
+        self._stopping = threading.Event()
+        self._failure: BaseException | None = None
+        self.count = 0
+        self.slowest_s = 0.0
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self._work()
+        except BaseException as error:
+            self._failure = error
+
+    def _work(self) -> None:
+        producer = Producer({"bootstrap.servers": self._where, "enable.idempotence": True})
+        consumer = Consumer({"bootstrap.servers": self._where, "group.id": HEALTHY})
+        consumer.assign([TopicPartition(HEALTHY, 0, 0)])
+        while not self._stopping.is_set():
+            value = b"%d" % self.count
+            began = time.monotonic()
+            producer.produce(HEALTHY, value, partition=0)
+            assert producer.flush(20) == 0
+            message = consumer.poll(20)
+            assert message is not None
+            assert message.error() is None, message.error()
+            assert message.value() == value
+            self.slowest_s = max(self.slowest_s, time.monotonic() - began)
+            self.count += 1
+        consumer.close()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self.join(60)
+        if self._failure is not None:
+            raise self._failure
+
+
+class Attacker:
+    """Sends frames over one connection at a time; a new one when the broker has closed it or does not answer."""
+
+    def __init__(self, where: tuple[str, int]) -> None:
+        self._where = where
+        self._socket: socket.socket | None = None
+
+    def send(self, frames: list[bytes]) -> None:
+        if self._socket is None:
+            self._socket = socket.create_connection(self._where, timeout=5)
+            self._socket.sendall(_VERSIONS)
+        try:
+            self._socket.settimeout(5)
+            self._socket.sendall(b"".join(frames) + _VERSIONS)
+            alive = self._is_answered(self._socket)
+        except OSError:
+            alive = False
+        if not alive:
+            self.close()
+
+    def _is_answered(self, connection: socket.socket) -> bool:
+        """Whether the broker comes to the last request soon: it may be parked behind a long poll or half a frame."""
+        connection.settimeout(ANSWER_S)
+        received = b""
+        while _VERSIONS[8:12] not in received:
+            more = connection.recv(1 << 16)
+            if not more:
+                return False
+            received = received[-8:] + more
+        return True
+
+    def close(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+
+def logged_errors(server: Server) -> list[Any]:
+    lines = [json.loads(line) for line in server.output.read_text().splitlines() if line.startswith("{")]
+    return [line for line in lines if line["level"] == "error" or "exception" in line]
+
+
+@pytest.mark.timeout(3600)
+def test_mutated_frames_harm_nobody(server: Server) -> None:
+    admin = AdminClient({"bootstrap.servers": address(server)})
+    topics = [NewTopic(HEALTHY, 1, 1), NewTopic(TOPIC, 3, 1)]
+    topics.append(NewTopic(RECOMPRESSED, 1, 1, config={"compression.type": "lz4", "max.message.bytes": "10000000"}))
+    for future in admin.create_topics(topics).values():
+        future.result(20)
+    random = Random(SEED)
+    payloads = load()
+    healthy = HealthyClient(address(server))
+    attacker = Attacker((HOST, server.extra["kafka"]))
+    at_rest = server.resident_bytes()
+    most = at_rest
+    for number in range(0, FRAMES, PIPELINED):
+        frames = [mutated(random.choice(payloads), random) for _ in range(PIPELINED)]
+        if number % 500 == 0:
+            frames.append(random.choice(bombs()))
+        attacker.send(frames)
+        if number % 200 == 0:
+            most = max(most, server.resident_bytes())
+    attacker.close()
+    for bomb in bombs():
+        attacker.send([bomb])
+        most = max(most, server.resident_bytes())
+    attacker.close()
+    healthy.stop()
+    assert server.process.poll() is None
+    assert logged_errors(server) == []
+    assert most - at_rest < GROWTH_BYTES, f"memory grew from {at_rest >> 20} to {most >> 20} MiB"
+    assert healthy.count > 10
+    assert healthy.slowest_s < 10
