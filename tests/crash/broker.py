@@ -18,11 +18,13 @@ _STOP_TIMEOUT = 20.0
 class Broker:
     """``logbroker serve`` on a directory. Its output goes to ``output``, one run after another."""
 
-    def __init__(self, directory: Path, arguments: Sequence[str] = ()) -> None:
+    def __init__(self, directory: Path, arguments: Sequence[str] = (), *, kafka: bool = False) -> None:
         self.port = free_port()
+        self.kafka_port = free_port() if kafka else 0
         self.output = directory / "broker.txt"
         self._command = [sys.executable, "-m", "logbroker", "serve", "--data-dir", str(directory / "data")]
-        self._command += ["--http", f"{HOST}:{self.port}", "--kafka", "off", *arguments]
+        self._command += ["--http", f"{HOST}:{self.port}"]
+        self._command += ["--kafka", f"{HOST}:{self.kafka_port}" if kafka else "off", *arguments]
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:

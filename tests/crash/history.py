@@ -163,10 +163,15 @@ def _from_json(line: Mapping[str, Any]) -> Action:
 
 
 def read_history(paths: Iterable[Path]) -> list[Operation]:
-    """All operations of some recorders, by invocation. An operation without an end is of unknown outcome."""
+    """All operations of some recorders, by invocation. An operation without an end is of unknown outcome.
+
+    A process that was killed may have left half a line at the end of its file.
+    """
     found: list[Operation] = []
     for path in paths:
-        for text in path.read_text(encoding="utf-8").splitlines():
+        for text in path.read_text(encoding="utf-8").splitlines(keepends=True):
+            if not text.endswith("\n"):
+                continue
             line = json.loads(text)
             if "begin" in line:
                 begun = line["begin"]
