@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from logbroker.config import TopicConfig
-from logbroker.errors import CorruptMessage, InvalidTimestamp, MessageTooLarge
+from logbroker.errors import CorruptMessage, InvalidTimestamp, MessageTooLarge, TransactionsUnsupported
 from logbroker.log.files import Buffer
 from logbroker.log.state import COVERED
-from logbroker.model import NO_TIMESTAMP, ProducerStamp, Record
+from logbroker.model import NO_TIMESTAMP
 from logbroker.records.batch import (
     HEADER_SIZE,
     LOG_OVERHEAD,
@@ -23,13 +23,17 @@ from logbroker.records.batch import (
     parse_header,
     stamped_prefix,
 )
-from logbroker.records.codec import decode, encode
+from logbroker.records.codec import recompress
 
 LEADER_EPOCH = 0
 """What a broker that is alone stamps; ``verify`` finds a changed epoch because it is always the same."""
 
 _BEHIND_STAMP = 16
 """Where the part of a header begins that a broker leaves as it is: magic and CRC."""
+
+
+_OF_TRANSACTIONS = 0x30
+"""The attribute bits of a transactional batch and of a control batch (KIP-98)."""
 
 
 class Admitted(NamedTuple):
@@ -47,14 +51,14 @@ class Admitted(NamedTuple):
 def admit(batches: Buffer, config: TopicConfig, now_ms: int, next_offset: int) -> list[Admitted]:
     """Check whole batches and stamp them from ``next_offset`` on.
 
-    Raises CorruptMessage, MessageTooLarge, InvalidTimestamp.
+    Raises CorruptMessage, MessageTooLarge, InvalidTimestamp, TransactionsUnsupported.
     """
     if not len(batches):
         raise CorruptMessage("there is no record batch to append")
     view = memoryview(batches)
     total = len(view)
     append_time = now_ms if config.message_timestamp_type == "LogAppendTime" else None
-    recompress = config.compression_type != "producer"
+    keeps_compression = config.compression_type == "producer"
     admitted = []
     position = 0
     while position < total:
@@ -66,16 +70,25 @@ def admit(batches: Buffer, config: TopicConfig, now_ms: int, next_offset: int) -
                 max_message_bytes=config.max_message_bytes,
             )
         check_batch(view, position, header)
+        if header.attributes & _OF_TRANSACTIONS:
+            _refuse(header)
         if append_time is None:
             _check_timestamps(header, config, now_ms)
-        if recompress:
-            batch = _recompressed(view, position, header, config, next_offset, append_time)
-        else:
+        if keeps_compression:
             batch = _stamp(view if end == total and not position else view[position:end], header, next_offset, append_time)
+        else:
+            batch = _recompressed(view, position, header, config, next_offset, append_time)
         admitted.append(batch)
         next_offset += header.last_offset_delta + 1
         position = end
     return admitted
+
+
+def _refuse(header: BatchHeader) -> None:
+    """Until transactions are whole, a batch of one would be read as if it were committed; a marker is never a client's."""
+    if header.is_control:
+        raise CorruptMessage("control records are not for clients to write")
+    raise TransactionsUnsupported()
 
 
 def _stamp(batch: memoryview, header: BatchHeader, base_offset: int, append_time: int | None) -> Admitted:
@@ -109,10 +122,5 @@ def _recompressed(
     wanted = Compression.from_name(name)
     if header.compression == wanted:
         return _stamp(view[position : position + header.size], header, base_offset, append_time)
-    records = [
-        Record(value=one.value, key=one.key, headers=one.headers, timestamp_ms=one.timestamp_ms)
-        for one in decode(view, position)
-    ]
-    stamp = ProducerStamp(header.producer_id, header.producer_epoch, header.base_sequence)
-    encoded = memoryview(encode(records, now_ms=header.max_timestamp, compression=wanted, producer=stamp))
-    return _stamp(encoded, parse_header(encoded), base_offset, append_time)
+    changed = memoryview(recompress(view, position, wanted))
+    return _stamp(changed, parse_header(changed), base_offset, append_time)

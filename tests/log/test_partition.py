@@ -13,13 +13,14 @@ from logbroker.errors import (
     MessageTooLarge,
     OutOfOrderSequence,
     StorageError,
+    TransactionsUnsupported,
 )
 from logbroker.log.files import Files
 from logbroker.log.files.faults import FaultFiles
 from logbroker.log.files.memory import MemoryFiles
 from logbroker.log.partition import ColdRead, PartitionLog
 from logbroker.model import Appended, Now, OffsetAndTimestamp, ProducerStamp, Record
-from logbroker.records.batch import Compression, check_batch, iter_headers, parse_header
+from logbroker.records.batch import Compression, check_batch, iter_headers, parse_header, sealed_header
 from logbroker.records.codec import decode_all, encode
 from tests.log.helpers import NOW, PATH, append, batch, flush, open_log, read_all, read_bytes, read_chunk, values
 
@@ -59,6 +60,12 @@ def wrong_crc() -> bytes:
     return bytes(data)
 
 
+def with_attributes(bits: int) -> bytes:
+    data = batch(b"value")
+    header = parse_header(data)
+    return sealed_header(header._replace(attributes=header.attributes | bits), data[61:]) + data[61:]
+
+
 @pytest.mark.parametrize(
     ("data", "error"),
     [
@@ -67,6 +74,8 @@ def wrong_crc() -> bytes:
         (batch(b"value")[:-1], CorruptMessage),
         (batch(b"value") + b"x", CorruptMessage),
         (wrong_crc(), CorruptMessage),
+        (with_attributes(0x10), TransactionsUnsupported),
+        (with_attributes(0x30), CorruptMessage),
         (batch(b"x" * 2000), MessageTooLarge),
         (batch(b"value", timestamp_ms=NOW.wall_ms + HOUR_MS + 1), InvalidTimestamp),
         (batch(b"value", timestamp_ms=NOW.wall_ms - DAY_MS - 1), InvalidTimestamp),
