@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from logbroker.broker.positions import LATEST, AtOffset, Position, resolve
-from logbroker.broker.topics import Topics, check_changeable
+from logbroker.broker.topics import Topics, check_changeable, check_topic_name
 from logbroker.clock import Clock
 from logbroker.engine.api import Engine, Isolation, TopicInfo, TopicSpec
 from logbroker.errors import (
@@ -94,13 +94,15 @@ class Queues:
     # -- looking ---------------------------------------------------------------------------------------------------------
 
     def get(self, name: str) -> Dispatcher:
-        """The queue. Raises QueueNotFound, and what it could not be loaded for."""
+        """The queue. Raises InvalidTopic, QueueNotFound, and what it could not be loaded for."""
         dispatcher = self._dispatchers.get(name)
         if dispatcher is not None:
             return dispatcher
         if name in self._damaged:
             raise self._damaged[name]
-        raise QueueNotFound(f"there is no queue {name[:260]!r}", queue=name[:260])
+        check_topic_name(name)
+        _check_length(name)
+        raise QueueNotFound(f"there is no queue {name!r}", queue=name)
 
     def list(self, prefix: str = "") -> list[Dispatcher]:
         """The queues whose names start with ``prefix``, by name."""
@@ -252,6 +254,10 @@ class Queues:
 def check_queue_name(name: str) -> None:
     """Raise InvalidTopic or TopicReserved unless a queue may be called so."""
     check_changeable(name)
+    _check_length(name)
+
+
+def _check_length(name: str) -> None:
     if len(name) > MAX_NAME:
         raise InvalidTopic(f"the name of a queue takes at most {MAX_NAME} characters, so that '.retry' fits behind it")
 

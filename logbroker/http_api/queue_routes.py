@@ -29,7 +29,7 @@ _QUEUE = "/v1/queues/{queue}"
 _MERGE_PATCH = "application/merge-patch+json"
 _MESSAGE = _QUEUE + "/messages/{id}"
 _OPERATION = "/v1/operations/{id}"
-_FINDS = (InvalidRequest, QueueNotFound)
+_FINDS = (InvalidRequest, InvalidTopic, QueueNotFound)
 _FINDS_ONE = (*_FINDS, MessageNotFound)
 _TAKES = (*_FINDS, UnsupportedMediaType)
 _DECLARES = (*_TAKES, InvalidConfig, InvalidPartitions, ConfigConflict, PreconditionFailed)
@@ -101,7 +101,7 @@ QUEUE_ROUTES: tuple[Route, ...] = (
         body={JSON: queues.QueueIn},
         answer={JSON: queues.QueueOut},
         statuses=(201, 200),
-        errors=(*_DECLARES, InvalidTopic, InvalidOffset, TopicReserved),
+        errors=(*_DECLARES, InvalidOffset, TopicReserved),
         headers=("If-Match",),
     ),
     Route("GET", _QUEUE, "get_queue", "queues", queues.get_queue, answer={JSON: queues.QueueOut}, errors=_FINDS),
