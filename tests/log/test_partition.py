@@ -80,7 +80,7 @@ def with_attributes(bits: int) -> bytes:
         (batch(b"value", timestamp_ms=NOW.wall_ms + HOUR_MS + 1), InvalidTimestamp),
         (batch(b"value", timestamp_ms=NOW.wall_ms - DAY_MS - 1), InvalidTimestamp),
     ],
-    ids=["nothing", "zeros", "cut short", "something behind", "wrong CRC", "too large", "in the future", "long ago"],
+    ids=["nothing", "zeros", "cut", "a tail", "CRC", "transactional", "control", "too large", "in the future", "long ago"],
 )
 def test_a_wrong_batch_is_refused_with_all_that_came_along(files: Files, data: bytes, error: type[Exception]) -> None:
     log = open_log(files, NOW, max_message_bytes=1000, message_timestamp_before_max_ms=DAY_MS)
