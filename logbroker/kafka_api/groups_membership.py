@@ -8,12 +8,10 @@ What lives here: translation. What may not: anything a group decides. Source of 
 members), KIP-394 (member id required), KIP-559 (protocol in answers), KIP-814 (skip assignment).
 """
 
-import asyncio
-from collections.abc import Coroutine
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from logbroker.broker.services import Services
-from logbroker.errors import LogbrokerError, MemberIdRequired, Recovering
+from logbroker.errors import LogbrokerError, MemberIdRequired
 from logbroker.groups.events import GroupProtocol
 from logbroker.groups.messages import JoinGroup, Leaver, MemberClaim, SyncGroup
 from logbroker.kafka_api.answers import Context
@@ -27,8 +25,6 @@ _MEMBER_ID_REQUIRED_FROM: Final = 4
 _NULL_PROTOCOL_FROM: Final = 7
 _SKIP_ASSIGNMENT_FROM: Final = 9
 _MEMBERS_FROM: Final = 3
-
-T = TypeVar("T")
 
 
 def find_coordinator(services: Services, request: Any, context: Context) -> dict[str, Any]:
@@ -67,7 +63,7 @@ async def join_group(services: Services, request: Any, context: Context) -> dict
     )
     no_protocol = None if version >= _NULL_PROTOCOL_FROM else ""
     try:
-        joined = await _while_open(services, services.groups.join(request.group_id, command))
+        joined = await services.waiting.while_open(services.groups.join(request.group_id, command))
     except LogbrokerError as error:
         member_id = error.fields["member_id"] if isinstance(error, MemberIdRequired) else request.member_id
         return {"error_code": code_of(error), "member_id": member_id, "protocol_name": no_protocol}
@@ -93,22 +89,8 @@ async def sync_group(services: Services, request: Any, context: Context) -> dict
         protocol_type=request.protocol_type,
         protocol=request.protocol_name,
     )
-    synced = await _while_open(services, services.groups.sync(request.group_id, command))
+    synced = await services.waiting.while_open(services.groups.sync(request.group_id, command))
     return {"protocol_type": synced.protocol_type, "protocol_name": synced.protocol, "assignment": synced.assignment}
-
-
-async def _while_open(services: Services, work: Coroutine[Any, Any, T]) -> T:
-    """The outcome of ``work``, which can take as long as a rebalance. Raises Recovering when the broker closes first."""
-    waiting = asyncio.ensure_future(work)
-    closing = asyncio.ensure_future(services.lifecycle.closing.wait())
-    try:
-        await asyncio.wait((waiting, closing), return_when=asyncio.FIRST_COMPLETED)
-        if not waiting.done():
-            raise Recovering("the broker is stopping")
-        return await waiting
-    finally:
-        closing.cancel()
-        waiting.cancel()
 
 
 async def heartbeat(services: Services, request: Any, context: Context) -> dict[str, Any]:
