@@ -4,8 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+import aiohttp
 import pytest
 import pytest_asyncio
+from aiohttp import web
 
 from logbroker.clock import ManualClock
 from logbroker.model import TopicPartition
@@ -174,3 +176,91 @@ async def test_a_record_that_any_producer_writes_is_a_message(queue: Queue) -> N
     await queue.create()
     await queue.door.produce({"value": "plain", "headers": [["lb-id", "forged"]]}, topic="jobs")
     assert (await queue.one())["value"] == "plain"
+
+
+async def test_t6_a_client_that_leaves_while_it_waits_holds_nothing(queue: Queue) -> None:
+    await queue.create()
+    waiting = asyncio.create_task(queue("receive", {"max": 1, "wait_ms": 30_000}))
+    await asyncio.sleep(0.05)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    await asyncio.sleep(0.05)
+    await queue.send("x")
+    await asyncio.sleep(0.05)
+    assert (await queue.counts())["in_flight"] == 0
+    assert (await queue.one())["failures"] == 0
+
+
+async def test_t6_an_answer_that_cannot_be_written_gives_its_messages_back(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await queue.create()
+    await queue.send("x")
+
+    async def refuse(self: web.Response, request: web.Request) -> None:
+        raise ConnectionResetError("the client is gone")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(web.Response, "prepare", refuse)
+        with pytest.raises(aiohttp.ClientError):
+            await queue("receive", {"max": 1})
+    await asyncio.sleep(0.05)
+    message = await queue.one()
+    assert (message["deliveries"], message["failures"]) == (2, 0)
+
+
+async def test_hostile_bodies_are_refused_and_change_nothing(queue: Queue) -> None:
+    await queue.create()
+    for verb, body in (
+        ("ack", {"receipts": ["AAAA"]}),
+        ("ack", {"receipts": ["\u0000" * 50]}),
+        ("nack", {"entries": [{"receipt": "x", "delay_ms": -1}]}),
+        ("extend", {"entries": [{"receipt": "x", "visibility_timeout_ms": 50_000_000}]}),
+        ("receive", {"max": 0}),
+        ("receive", {"max": 1, "visibility_timeout_ms": 1}),
+        ("receive", {"max": 1, "unknown": 1}),
+        ("purge", {"confirm": "another"}),
+    ):
+        assert (await queue(verb, body)).failure == (400, "INVALID_REQUEST"), (verb, body)
+    messages: list[Any] = [
+        {"value": "x", "value_json": 1},
+        {"messages": [{"value": "x"}], "value": "y"},
+        {"messages": [{"value": "x", "delay_ms": 1, "deliver_at_ms": 1}]},
+        {"messages": [{"value": "x", "priority": 5}]},
+    ]
+    for message in messages:
+        assert (await queue.door("POST", f"{queue.path}/messages", message)).failure == (400, "INVALID_REQUEST"), message
+    for settings in ({"visibility_timeout_ms": 43_200_001}, {"priorities": 2, "ordering": "key"}, {"max_attempts": 0}):
+        assert (await queue.door("PUT", "/v1/queues/other", settings)).failure == (400, "INVALID_CONFIG"), settings
+    assert set((await queue.counts()).values()) == {0}
+    assert (await queue.door("GET", "/v1/queues/none")).failure == (404, "QUEUE_NOT_FOUND")
+    assert (await queue.door("PUT", "/v1/queues/x.dlq", {})).failure == (403, "TOPIC_RESERVED")
+    assert (await queue.door("DELETE", "/v1/topics/jobs")).failure == (409, "TOPIC_IN_USE")
+
+
+async def test_a_raw_body_is_a_message_with_its_metadata_in_headers(queue: Queue) -> None:
+    await queue.create(priorities=2)
+    headers = {"Content-Type": "text/plain", "Logbroker-Priority": "1", "Logbroker-Key": "k", "Logbroker-Dedup-Id": "d"}
+    for duplicate in (False, True):
+        answer = await queue.door("POST", f"{queue.path}/messages", b"raw", headers=headers)
+        assert answer.json["results"][0]["duplicate"] is duplicate
+    message = await queue.one()
+    assert (message["value"], message["priority"], message["key"]) == ("raw", 1, "k")
+
+
+async def test_consumers_and_totals_are_told(queue: Queue) -> None:
+    await queue.create()
+    await queue.send("a", "b", "c")
+    first, second = await queue.receive(2, consumer="w")
+    await queue.ack(first)
+    await queue.reject(second)
+    [told] = (await queue.door("GET", f"{queue.path}/consumers")).json["items"]
+    assert (told["consumer"], told["received"], told["processed"], told["errors"], told["in_flight"]) == ("w", 2, 1, 1, 0)
+    totals = (await queue.door("GET", queue.path)).json["totals"]
+    assert {name: count for name, count in totals.items() if count} == {
+        "sent": 3,
+        "received": 2,
+        "acked": 1,
+        "rejected": 1,
+        "dead_lettered": 1,
+    }

@@ -42,7 +42,7 @@ CHECKS = [
 
 GROUPS = itertools.count()
 NAMED_BY_US = {"put_topic", "delete_topic", "put_queue", "delete_queue"}
-"""Operations that make or remove topics and queues: they get one of their own, or the others would find what should not be there."""
+"""Operations that make or remove topics and queues: they get their own, or others would find what should not be there."""
 
 
 @schemathesis.serializer(NDJSON)  # type: ignore[untyped-decorator]  # schemathesis is not typed for us
@@ -123,7 +123,7 @@ def as_bytes(context: Any, value: Any) -> bytes:
 def test_the_door_does_what_its_description_says(case: Any, url: str) -> None:
     named_by_us = case.operation.definition.raw["operationId"] in NAMED_BY_US
     if named_by_us:
-        case.path_parameters = {name: "made" for name in case.path_parameters}
+        case.path_parameters = dict.fromkeys(case.path_parameters, "made")
     if case.operation.definition.raw["operationId"] == "join_group":
         case.path_parameters["group"] = f"g{next(GROUPS)}"  # a second member would wait for the first, which is silent
     for given in (case.query, case.body):

@@ -1,0 +1,494 @@
+"""The dispatcher over a real engine: restarts, wake-ups, priorities, bounds, and the traps only a shell can show."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import crc32c
+import pytest
+import pytest_asyncio
+
+from logbroker.broker.operations import Selection
+from logbroker.broker.positions import EARLIEST, LATEST
+from logbroker.clock import ManualClock
+from logbroker.errors import (
+    ConfigConflict,
+    InvalidConfig,
+    InvalidPartitions,
+    InvalidRequest,
+    LeaseLost,
+    MessageNotFound,
+    QueueFull,
+    QueueNotFound,
+    TopicInUse,
+    TopicReserved,
+)
+from logbroker.log.files.crashes import flushed_only
+from logbroker.log.files.faults import FaultFiles
+from logbroker.log.files.memory import MemoryFiles
+from logbroker.model import Header, Record, TopicPartition
+from logbroker.queues.dispatcher.peeking import Cursor
+from logbroker.queues.peeks import MessageState
+from logbroker.queues.settings import QueueSettings
+from logbroker.records.codec import encode
+from tests.queues.shell import Shell, running, settled, texts
+
+pytestmark = pytest.mark.asyncio
+
+HOUR = 3_600_000
+JOBS = TopicPartition("jobs", 0)
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest_asyncio.fixture
+async def shell(clock: ManualClock) -> AsyncIterator[Shell]:
+    async with running(MemoryFiles(), clock) as shell:
+        yield shell
+
+
+# -- restarts --------------------------------------------------------------------------------------------------------------
+
+
+async def test_leases_retries_delays_and_dead_letters_survive_a_restart(clock: ManualClock) -> None:
+    files = MemoryFiles()
+    async with running(files, clock) as shell:
+        await shell.create(max_attempts=5)
+        await shell.send("held", "acked", "failed", "dead")
+        held, acked, failed, dead = await shell.receive(4, lease_ms=10_000)
+        await shell.ack(acked)
+        await shell.nack(failed, HOUR, "oops")
+        await shell.reject(dead)
+        await shell.send("delayed", due_ms=clock.now().wall_ms + HOUR)
+    async with running(files, clock) as shell:
+        assert await shell.queue.counts() == (0, 1, 1, 1, 1, 0)
+        assert await shell.receive(10) == []
+        assert await shell.ack(held) == [None]
+        await shell.advance(HOUR)
+        again = await shell.receive(10)
+        assert sorted(texts(again)) == ["delayed", "failed"]
+        assert {one.failures for one in again} == {0, 1}
+
+
+async def test_t5_down_time_does_not_run_against_a_lease(clock: ManualClock) -> None:
+    files = MemoryFiles()
+    async with running(files, clock) as shell:
+        await shell.create()
+        await shell.send("x")
+        held = await shell.one(lease_ms=10_000)
+    clock.advance(HOUR)
+    async with running(files, clock) as shell:
+        await shell.advance(9_999)
+        assert await shell.ack(held) == [None]
+
+
+async def test_a_redrive_that_was_stopped_goes_on_after_a_restart(clock: ManualClock) -> None:
+    files = MemoryFiles()
+    async with running(files, clock) as shell:
+        await shell.create()
+        await shell.send(*map(str, range(120)))
+        for received in await shell.receive(120):
+            await shell.reject(received)
+        begun = await shell.services.operations.begin("redrive", "jobs", Selection(), 1)
+        await settled()
+        assert shell.services.operations.get(begun.id).state == "running"
+    async with running(files, clock) as shell:
+        operation = shell.services.operations.get(begun.id)
+        assert (operation.state, operation.rate) == ("running", 1)
+        await shell.services.operations.cancel(begun.id)
+        all_again = await shell.services.operations.begin("redrive", "jobs", Selection())
+        while shell.services.operations.get(all_again.id).state == "running":
+            await settled()
+        assert sorted(map(int, texts(await shell.receive(500)))) == list(range(120))
+
+
+# -- waiting ---------------------------------------------------------------------------------------------------------------
+
+
+async def waiting(shell: Shell) -> "asyncio.Task[list[str]]":
+    async def receive() -> list[str]:
+        return texts(await shell.receive(1, 20_000))
+
+    task = asyncio.create_task(receive())
+    await settled()
+    assert not task.done()
+    return task
+
+
+async def test_t37_a_long_poll_wakes_on_new_due_released_expired_and_purged(shell: Shell) -> None:
+    await shell.create(retry={"policy": "none"})
+    poll = await waiting(shell)
+    await shell.send("new")
+    assert await asyncio.wait_for(poll, 2) == ["new"]
+
+    poll = await waiting(shell)
+    await shell.advance(30_000)
+    assert await asyncio.wait_for(poll, 2) == ["new"]  # its lease has expired
+
+    [held] = list(shell.queue.partitions[0].machine.leases())
+    assert held.grant.failures == 1
+    await shell.queue.purge()
+    await shell.send("released")
+    received = await shell.one()
+    poll = await waiting(shell)
+    await shell.queue.release([received.receipt])
+    assert await asyncio.wait_for(poll, 2) == ["released"]
+
+    await shell.queue.purge()
+    await shell.send("due", due_ms=shell.clock.now().wall_ms + 5_000)
+    poll = await waiting(shell)
+    await shell.advance(5_000)
+    assert await asyncio.wait_for(poll, 2) == ["due"]
+
+
+async def test_t37_a_purge_frees_the_key_and_the_in_flight_cap_for_who_waits(shell: Shell) -> None:
+    await shell.create(ordering="key", max_in_flight=1)
+    await shell.send("a", "b", key="k")
+    await shell.one()
+    poll = await waiting(shell)
+    await shell.queue.purge()
+    await shell.send("c", key="k")
+    assert await asyncio.wait_for(poll, 2) == ["c"]
+
+
+async def test_an_ack_wakes_who_waits_for_the_next_of_a_key(shell: Shell) -> None:
+    await shell.create(ordering="key")
+    await shell.send("1", "2", key="k")
+    first = await shell.one()
+    poll = await waiting(shell)
+    await shell.ack(first)
+    assert await asyncio.wait_for(poll, 2) == ["2"]
+
+
+async def test_many_who_wait_get_one_message_each(shell: Shell) -> None:
+    await shell.create(partitions=3)
+    polls = [await waiting(shell) for _ in range(20)]
+    await shell.send(*map(str, range(20)))
+    got = [text for poll in polls for text in await asyncio.wait_for(poll, 5)]
+    assert sorted(map(int, got)) == list(range(20))
+
+
+async def test_t6_who_leaves_while_waiting_or_receiving_holds_nothing(shell: Shell) -> None:
+    await shell.create()
+    held = 0
+    for turns in range(60):
+        poll = asyncio.create_task(shell.receive(1, 20_000))
+        sending = asyncio.create_task(shell.send("x"))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        poll.cancel()
+        await asyncio.gather(poll, sending, return_exceptions=True)
+        held += 0 if poll.cancelled() else len(poll.result())
+    await settled()
+    counts = await shell.queue.counts()
+    assert counts.in_flight == held
+    assert counts.ready == 60 - held
+
+
+async def test_t6_a_receive_that_is_repeated_gives_the_same_leases(shell: Shell) -> None:
+    await shell.create()
+    await shell.send("a", "b")
+    first = await shell.receive(1, attempt_id="try")
+    again = await shell.receive(1, attempt_id="try")
+    assert [one.receipt for one in again] == [one.receipt for one in first]
+    await shell.ack(*first)
+    assert texts(await shell.receive(1, attempt_id="try")) == ["b"]
+
+
+# -- bounds ----------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_full_queue_takes_no_more_until_something_is_done(shell: Shell) -> None:
+    await shell.create(max_size=2)
+    await shell.send("a", "b")
+    with pytest.raises(QueueFull):
+        await shell.send("c")
+    await shell.ack(await shell.one())
+    await shell.send("c")
+
+
+async def test_expired_messages_leave_a_full_queue_before_it_says_so(shell: Shell) -> None:
+    await shell.create(max_size=2, message_ttl_ms=1_000)
+    await shell.send("a", "b")
+    shell.clock.advance(1_000)
+    await shell.send("c", "d")
+    assert texts(await shell.receive(5)) == ["c", "d"]
+    page = await shell.queue.peek.page(MessageState.DEAD, Cursor(), 10)
+    assert {letter.reason for letter in page.items} == {"expired"}
+
+
+async def test_t13_waiting_retries_do_not_fill_the_in_flight_cap(shell: Shell) -> None:
+    await shell.create(max_in_flight=2)
+    await shell.send(*"abcd")
+    for received in await shell.receive(2):
+        await shell.nack(received, HOUR)
+    held = await shell.receive(4, lease_ms=2 * HOUR)
+    assert texts(held) == ["c", "d"]
+    await shell.send("e")
+    assert await shell.receive(4) == []
+    await shell.advance(HOUR)
+    assert sorted(texts(await shell.receive(4))) == ["a", "b"]  # what comes back is served above the cap
+
+
+async def test_t16_a_message_on_its_last_attempt_is_delivered_alone_over_all_partitions(shell: Shell) -> None:
+    await shell.create(partitions=4, max_attempts=2, retry={"policy": "none"})
+    await shell.send("bad")
+    await shell.nack(await shell.one())
+    await shell.send(*"abcdefgh")
+    batches = []
+    while received := await shell.receive(3):
+        batches.append(texts(received))
+    assert ["bad"] in batches
+    assert sorted("".join(text) for batch in batches for text in batch if text != "bad") == list("abcdefgh")
+
+
+# -- order -----------------------------------------------------------------------------------------------------------------
+
+
+async def test_t34_strict_priorities_come_first_and_a_retry_keeps_its_own(shell: Shell) -> None:
+    await shell.create(priorities=3, retry={"policy": "none"})
+    await shell.send("low", priority=0)
+    await shell.send("high", priority=2)
+    first = await shell.one()
+    assert (first.value, first.priority) == (b"high", 2)
+    await shell.nack(first)
+    await settled()
+    assert texts(await shell.receive(2)) == ["high", "low"]
+    with pytest.raises(InvalidRequest):
+        await shell.send("x", priority=3)
+
+
+async def test_weighted_priorities_starve_nobody(shell: Shell) -> None:
+    await shell.create(priorities=2, priority_mode="weighted")
+    await shell.send(*["low"] * 30, priority=0)
+    await shell.send(*["high"] * 30, priority=1)
+    got = [(await shell.one()).value for _ in range(30)]
+    assert got.count(b"low") == 10
+
+
+async def test_t33_a_delayed_message_of_a_key_holds_nobody_back(shell: Shell) -> None:
+    await shell.create(ordering="key")
+    await shell.send("later", key="k", due_ms=shell.clock.now().wall_ms + HOUR)
+    await shell.send("now", key="k")
+    assert texts(await shell.receive(5)) == ["now"]
+
+
+async def test_t10_a_long_delay_does_not_block_short_ones(shell: Shell) -> None:
+    await shell.create()
+    now = shell.clock.now().wall_ms
+    await shell.send("hour", due_ms=now + HOUR)
+    await shell.send(*["second"] * 500, due_ms=now + 1_000)
+    await shell.advance(1_000)
+    assert texts(await shell.receive(1_000)) == ["second"] * 500
+
+
+# -- deduplication ---------------------------------------------------------------------------------------------------------
+
+
+async def test_t31_a_repeated_send_gets_the_first_offset_also_after_consumption_and_restart(clock: ManualClock) -> None:
+    files = MemoryFiles()
+    async with running(files, clock) as shell:
+        await shell.create(dedup_window_ms=HOUR)
+        await shell.send("other")
+        [first] = await shell.send("x", dedup_id="one")
+        [later] = await shell.send("y", dedup_id="two", due_ms=clock.now().wall_ms + 5_000)
+        await shell.ack(*await shell.receive(5))
+    async with running(files, clock) as shell:
+        assert await shell.send("x", dedup_id="one") == [first._replace(duplicate=True)]
+        assert await shell.send("y", dedup_id="two") == [later._replace(duplicate=True)]
+        assert await shell.receive(5) == []
+        await shell.advance(HOUR)
+        [anew] = await shell.send("x", dedup_id="one")
+        assert not anew.duplicate
+
+
+async def test_t32_concurrent_sends_of_one_id_and_repeats_within_a_batch_are_one_message(shell: Shell) -> None:
+    await shell.create()
+    sent = await asyncio.gather(*(shell.send("x", "x", dedup_id="same") for _ in range(10)))
+    assert len({one.id for batch in sent for one in batch}) == 1
+    assert sum(not one.duplicate for batch in sent for one in batch) == 1
+    assert len(await shell.receive(50)) == 1
+
+
+async def test_t20_a_redriven_message_is_not_swallowed_by_the_window(shell: Shell) -> None:
+    await shell.create()
+    [sent] = await shell.send("x", dedup_id="one")
+    await shell.reject(await shell.one())
+    await shell.queue.letters.redrive_one(sent.id, None)
+    again = await shell.one()
+    assert (again.id, again.failures) == (sent.id, 0)
+
+
+# -- topics ----------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_queue_on_an_existing_topic_starts_where_it_is_told(shell: Shell) -> None:
+    engine = shell.services.engine
+    for name, start, expected in (("old", EARLIEST, ["1"]), ("jobs", LATEST, [])):
+        await engine.create_topic(name, 1, {})
+        await engine.append(TopicPartition(name, 0), [Record(b"1")])
+        await shell.services.queues.ensure(name, QueueSettings(), start)
+        assert texts(await Shell(shell.services, shell.clock, name).receive(5)) == expected
+
+
+async def test_the_topics_of_a_queue_are_its_own(shell: Shell) -> None:
+    await shell.create()
+    await shell.send("x")
+    await shell.reject(await shell.one())
+    topics = shell.services.topics
+    with pytest.raises(TopicInUse):
+        await topics.delete("jobs")
+    with pytest.raises(TopicInUse):
+        await topics.alter("jobs", 5, {})
+    for name in ("jobs.dlq", "jobs.retry"):
+        with pytest.raises(TopicReserved):
+            await shell.services.produce.produce(name, [Record(b"x")])
+        with pytest.raises(TopicReserved):
+            await topics.delete(name)
+    await shell.services.queues.delete("jobs", keep_topic=True)
+    assert [info.name for info in shell.services.engine.topics()] == ["jobs"]
+    await topics.delete("jobs")
+
+
+async def test_t38_receipts_and_ids_of_an_earlier_queue_of_the_name_fail(shell: Shell) -> None:
+    await shell.create()
+    [sent] = await shell.send("x")
+    old = await shell.one()
+    await shell.services.queues.delete("jobs")
+    with pytest.raises(QueueNotFound):
+        await shell.receive()
+    await shell.create()
+    await shell.send("y")
+    await shell.one()
+    [outcome] = await shell.ack(old)
+    assert isinstance(outcome, LeaseLost)
+    with pytest.raises(MessageNotFound):
+        await shell.queue.cancel(sent.id)
+
+
+async def test_t38_a_purge_takes_delayed_messages_and_leases_but_no_dead_letters(shell: Shell) -> None:
+    await shell.create()
+    await shell.send("dead", "held", "ready")
+    await shell.reject(await shell.one())
+    held = await shell.one()
+    await shell.send("delayed", due_ms=shell.clock.now().wall_ms + HOUR)
+    await shell.queue.purge()
+    assert await shell.queue.counts() == (0, 0, 0, 0, 1, 0)
+    [outcome] = await shell.ack(held)
+    assert isinstance(outcome, LeaseLost)
+    await shell.advance(HOUR)
+    assert await shell.receive() == []
+
+
+async def test_declaring_again_changes_nothing_and_differently_is_a_conflict(shell: Shell) -> None:
+    await shell.create(max_size=5)
+    await shell.create(max_size=5)
+    with pytest.raises(ConfigConflict):
+        await shell.create(max_size=6)
+    await shell.services.queues.alter("jobs", {"max_size": 7, "retry": {"initial_ms": 5}})
+    settings = shell.queue.definition.settings
+    assert (settings.max_size, settings.retry.initial_ms, settings.retry.max_ms) == (7, 5, 60_000)
+    with pytest.raises(ConfigConflict):
+        await shell.services.queues.alter("jobs", {"ordering": "key"})
+    with pytest.raises(InvalidConfig):
+        await shell.services.queues.alter("jobs", {"visibility_timeout_ms": 43_200_001})
+    await shell.services.queues.alter("jobs", {"partitions": 2})
+    with pytest.raises(InvalidPartitions):
+        await shell.services.queues.alter("jobs", {"partitions": 1})
+
+
+async def test_a_queue_grows_and_serves_its_new_partitions(shell: Shell) -> None:
+    await shell.create()
+    await shell.send("x")
+    await shell.nack(await shell.one(), HOUR)
+    await shell.services.queues.alter("jobs", {"partitions": 4})
+    await shell.send(*map(str, range(8)))
+    received = await shell.receive(20)
+    assert len({one.partition for one in received}) == 4
+    for one in received:
+        assert await shell.reject(one) is None
+    assert shell.services.engine.topic("jobs.dlq").partitions == 4
+
+
+async def test_a_paused_queue_takes_messages_and_gives_none_also_after_a_restart(clock: ManualClock) -> None:
+    files = MemoryFiles()
+    async with running(files, clock) as shell:
+        await shell.create()
+        await shell.services.queues.set_paused("jobs", paused=True)
+    async with running(files, clock) as shell:
+        await shell.send("x")
+        poll = await waiting(shell)
+        await shell.services.queues.set_paused("jobs", paused=False)
+        assert await asyncio.wait_for(poll, 2) == ["x"]
+
+
+# -- the log below ---------------------------------------------------------------------------------------------------------
+
+
+async def test_t21_retention_never_deletes_what_is_not_done(shell: Shell) -> None:
+    engine = shell.services.engine
+    await engine.create_topic("jobs", 1, {"retention_ms": 1_000, "segment_bytes": 200})
+    await shell.create(dedup_window_ms=1_000)
+    await shell.send(*map(str, range(20)))
+    shell.clock.advance(HOUR)
+    await engine.maintain()  # type: ignore[attr-defined]  # the embedded engine's own
+    received = await shell.receive(50)
+    assert len(received) == 20
+    await shell.ack(*received)
+
+
+async def test_t21_records_that_are_gone_anyway_are_passed_over_and_never_empty(shell: Shell) -> None:
+    await shell.create()
+    await shell.send("gone", "here")
+    shell.services.engine.hold(JOBS, "queue:jobs", None)
+    await shell.services.engine.trim(JOBS, 1)
+    assert texts(await shell.receive(5)) == ["here"]
+    assert (await shell.queue.counts()).ready == 0
+
+
+@pytest.mark.parametrize("durability", ["interval", "os"])
+async def test_only_flushed_records_are_handed_out_in_every_durability(clock: ManualClock, durability: str) -> None:
+    files = FaultFiles()
+    async with running(files, clock) as shell:
+        await shell.services.engine.create_topic("jobs", 1, {"durability": durability})
+        await shell.create()
+        await shell.send("x")
+        held = await shell.one()
+        await shell.ack(held)
+        crashed = flushed_only(files.operations)
+    async with running(crashed, clock) as shell:
+        assert (await shell.services.engine.bounds(JOBS)).high_watermark == 1
+        await shell.send("y")
+        assert texts(await shell.receive(5)) == ["y"]
+
+
+async def test_reserved_headers_are_believed_in_copy_topics_only(shell: Shell) -> None:
+    await shell.create()
+    await shell.send("x", headers=[Header("lb-failures", b"9"), Header("own", b"1")])
+    received = await shell.one()
+    assert received.failures == 0
+    await shell.nack(received, 0)
+    again = await shell.one()
+    assert (again.failures, again.headers) == (1, (Header("own", b"1"),))
+
+
+async def test_a_malformed_batch_that_is_whole_does_not_stop_a_queue(shell: Shell) -> None:
+    await shell.create()
+    await shell.send("before")
+    raw = shell.services.engine.raw
+    assert raw is not None
+    raw.append(JOBS, malformed_batch())
+    await shell.send("after")
+    assert texts(await shell.receive(5)) == ["before", "after"]
+    assert shell.queue.partitions[0].unreadable == 1
+    assert await shell.queue.counts() == (0, 2, 0, 0, 0, 0)
+
+
+def malformed_batch() -> bytes:
+    """A batch with a valid checksum whose record says that it is longer than it is."""
+    batch = bytearray(encode([Record(b"poison")], now_ms=1_700_000_000_000))
+    batch[61] = 0x7E
+    batch[17:21] = crc32c.crc32c(bytes(batch[21:])).to_bytes(4, "big")
+    return bytes(batch)
