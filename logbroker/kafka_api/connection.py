@@ -131,6 +131,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _advance(self) -> None:
         """Serve requests while that is possible, write what is ready, and read on if there is room."""
+        self._write_ready()
         try:
             self._serve_ready()
         except (InvalidFrame, Disconnect) as error:
@@ -140,17 +141,23 @@ class Connection(asyncio.BufferedProtocol):
             log.exception("connection closed: a request failed where it cannot be answered", extra={"client": self._host})
             self.abort()
         else:
+            was_full = self._replies.is_full
             self._write_ready()
+            if was_full and not self._replies.is_full:
+                self._resume_soon()
             if self._draining and not self.is_owed:
                 self.close()
             else:
                 self._steer_reading()
 
+    @property
+    def _is_held_up(self) -> bool:
+        """Whether no further request may be served now."""
+        return self._blocked or self._write_paused or self._replies.is_full or self._draining
+
     def _serve_ready(self) -> None:
         for _ in range(_TURN_REQUESTS):
-            if self._draining or self._blocked or self._write_paused or self._replies.is_full:
-                return
-            frame = self._frames.next_frame()
+            frame = None if self._is_held_up else self._frames.next_frame()
             if frame is None:
                 return
             self._serve(frame)
@@ -217,8 +224,7 @@ class Connection(asyncio.BufferedProtocol):
         transport = self._transport
         if transport is None or transport.is_closing():
             return
-        held_up = self._blocked or self._write_paused or self._replies.is_full
-        pause = held_up and self._frames.unread_bytes >= _READ_AHEAD
+        pause = self._is_held_up and self._frames.unread_bytes >= _READ_AHEAD
         if pause is not self._read_paused:
             self._read_paused = pause
             (transport.pause_reading if pause else transport.resume_reading)()

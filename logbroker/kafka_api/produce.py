@@ -57,7 +57,7 @@ class Produce:
         refusal = _refusal(request, version)
         for topic in request.topics:
             results = appends.add_topic(topic.name)
-            problem = refusal or _topic_refusal(topic.name)
+            problem = refusal or _topic_refusal(topic.name) or services.queues.kafka_refusal(topic.name)
             for partition, records in topic.partitions:
                 if problem is None:
                     self._append(appends, TopicPartition(topic.name, partition), records, results)

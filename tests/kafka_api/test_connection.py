@@ -160,6 +160,15 @@ def test_a_client_that_does_not_read_is_not_served_further_and_costs_no_other(br
         assert served["kafka", "Fetch", "NONE"] < 300
 
 
+def test_many_large_fetches_at_once_are_all_answered(broker: RunningBroker) -> None:
+    broker.create_topic("bulky", max_message_bytes=1 << 22)
+    with connected(broker) as client:
+        client.ask(Api.API_VERSIONS, 3, VERSIONS_BODY)
+        client.produce("bulky", b"x" * (1 << 20))
+        sent = [client.send(Api.FETCH, 12, fetch_body(12, "bulky")) for _ in range(60)]
+        assert [client.receive()[0] for _ in sent] == sent
+
+
 # -- nonsense --------------------------------------------------------------------------------------------------------
 
 

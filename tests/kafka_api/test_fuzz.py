@@ -4,6 +4,7 @@ A short run here; ``LOGBROKER_FUZZ_FRAMES=100000`` makes it long and ``LOGBROKER
 process of its own, so that its memory can be seen, and is logbroker as a user starts it.
 """
 
+import contextlib
 import json
 import os
 import socket
@@ -30,7 +31,7 @@ FRAMES = int(os.environ.get("LOGBROKER_FUZZ_FRAMES", "3000"))
 SEED = int(os.environ.get("LOGBROKER_FUZZ_SEED", "1"))
 GROWTH_BYTES = 300 * 1024 * 1024
 """What the broker's memory may grow by at most. A bomb unpacked, or one size that was believed, is more."""
-PIPELINED = 20
+AT_ONCE = 20
 ANSWER_S = 0.03
 HEALTHY = "healthy"
 _VERSIONS = request_frame(
@@ -100,40 +101,51 @@ class HealthyClient(threading.Thread):
 
 
 class Attacker:
-    """Sends frames over one connection at a time; a new one when the broker has closed it or does not answer."""
+    """Sends each frame over a connection that is in order: one the broker closed or does not answer on is replaced."""
 
     def __init__(self, where: tuple[str, int]) -> None:
         self._where = where
-        self._socket: socket.socket | None = None
+        self._connections: list[socket.socket] = []
 
-    def send(self, frames: list[bytes]) -> None:
-        if self._socket is None:
-            self._socket = socket.create_connection(self._where, timeout=5)
-            self._socket.sendall(_VERSIONS)
-        try:
-            self._socket.settimeout(5)
-            self._socket.sendall(b"".join(frames) + _VERSIONS)
-            alive = self._is_answered(self._socket)
-        except OSError:
-            alive = False
-        if not alive:
-            self.close()
+    def send(self, frames: list[bytes]) -> int:
+        """Send every frame by a connection of its own; how many connections have survived."""
+        while len(self._connections) < len(frames):
+            self._connections.append(self._opened())
+        for connection, frame in zip(self._connections, frames, strict=False):
+            with contextlib.suppress(OSError):
+                connection.sendall(frame + _VERSIONS)
+        deadline = time.monotonic() + ANSWER_S
+        survivors = [one for one in self._connections if _is_answered(one, deadline)]
+        for connection in self._connections:
+            if connection not in survivors:
+                connection.close()
+        self._connections = survivors
+        return len(survivors)
 
-    def _is_answered(self, connection: socket.socket) -> bool:
-        """Whether the broker comes to the last request soon: it may be parked behind a long poll or half a frame."""
-        connection.settimeout(ANSWER_S)
-        received = b""
+    def _opened(self) -> socket.socket:
+        connection = socket.create_connection(self._where, timeout=5)
+        connection.sendall(_VERSIONS)
+        assert _is_answered(connection, time.monotonic() + 10)
+        return connection
+
+    def close(self) -> None:
+        for connection in self._connections:
+            connection.close()
+
+
+def _is_answered(connection: socket.socket, deadline: float) -> bool:
+    """Whether the broker comes to the last request soon: it may be parked behind a long poll or half a frame."""
+    received = b""
+    try:
         while _VERSIONS[8:12] not in received:
+            connection.settimeout(max(0.001, deadline - time.monotonic()))
             more = connection.recv(1 << 16)
             if not more:
                 return False
             received = received[-8:] + more
-        return True
-
-    def close(self) -> None:
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+    except OSError:
+        return False
+    return True
 
 
 def logged_errors(server: Server) -> list[Any]:
@@ -154,18 +166,19 @@ def test_mutated_frames_harm_nobody(server: Server) -> None:
     attacker = Attacker((HOST, server.extra["kafka"]))
     at_rest = server.resident_bytes()
     most = at_rest
-    for number in range(0, FRAMES, PIPELINED):
-        frames = [mutated(random.choice(payloads), random) for _ in range(PIPELINED)]
-        if number % 500 == 0:
-            frames.append(random.choice(bombs()))
-        attacker.send(frames)
+    survived = 0
+    for number in range(0, FRAMES, AT_ONCE):
+        frames = [mutated(random.choice(payloads), random) for _ in range(AT_ONCE)]
+        if number % 1_000 == 0:
+            frames[0] = random.choice(bombs())
+        survived += attacker.send(frames)
         if number % 200 == 0:
             most = max(most, server.resident_bytes())
-    attacker.close()
     for bomb in bombs():
-        attacker.send([bomb])
+        attacker.send([bomb] * AT_ONCE if FRAMES > 50_000 else [bomb])
         most = max(most, server.resident_bytes())
     attacker.close()
+    assert FRAMES // 20 < survived < FRAMES, "hardly a frame, or every one, was understood"
     healthy.stop()
     assert server.process.poll() is None
     assert logged_errors(server) == []
