@@ -242,6 +242,9 @@ class BrokerConfig:
     drain_ms: int = _setting(
         10 * SECOND_MS, "How long a stop waits for requests that are under way.", unit="ms", at_least=0
     )
+    queue_stats_log_ms: int = _setting(
+        0, "How often the counts of each queue are logged, as 30000; 0 logs none.", unit="ms", at_least=0
+    )
     log_level: str = _setting("info", "What is logged.", choices=("debug", "info", "warning", "error"))
 
 

@@ -112,6 +112,11 @@ class Node:
         parts.push_async_callback(services.queues.stop)
         await services.operations.start()
         parts.push_async_callback(services.operations.stop)
+        if self._config.queue_stats_log_ms:
+            telling = asyncio.create_task(
+                services.queues.tell(self._config.queue_stats_log_ms / 1000), name="queue statistics"
+            )
+            parts.push_async_callback(_cancelled, telling)
         upkeep = asyncio.create_task(self._upkeep(), name="upkeep")
         parts.push_async_callback(_cancelled, upkeep)
         services.lifecycle.report("recovery", True)

@@ -6,7 +6,7 @@ every check; records of one partition are appended in the order they came; recor
 """
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
@@ -65,11 +65,18 @@ class _Group(NamedTuple):
         return _Group(self.where, self.records[begin:end], self.sizes[begin:end], self.places[begin:end])
 
 
+def _one(topic: str) -> int:
+    return 1
+
+
 class Produce:
     """The use case of writing records."""
 
-    def __init__(self, engine: Engine, topics: Topics, clock: Clock, metrics: Metrics) -> None:
+    def __init__(
+        self, engine: Engine, topics: Topics, clock: Clock, metrics: Metrics, priorities_of: Callable[[str], int] = _one
+    ) -> None:
         self._engine = engine
+        self._priorities_of = priorities_of
         self._topics = topics
         self._clock = clock
         self._turns: dict[str, int] = {}
@@ -143,14 +150,18 @@ class Produce:
         ]
 
     def _choose(self, info: TopicInfo, records: Sequence[Record], chosen: Sequence[int | None]) -> list[int]:
-        """A partition for each record: the given one, else by key, else the same for all of this request, in turn."""
-        count = info.partitions
+        """A partition for each record: the given one, else by key, else the same for all of this request, in turn.
+
+        Under a queue with priorities, of the partitions of the lowest one.
+        """
+        priorities = self._priorities_of(info.name)
+        count = info.partitions // priorities
         turn = self._turns.get(info.name, 0) % count
         self._turns[info.name] = turn + 1
-        by_key: dict[bytes | None, int] = {None: turn}
+        by_key: dict[bytes | None, int] = {None: priorities * turn}
         for key in {record.key for record in records} - by_key.keys():
             assert key is not None, "records without a key take the turn"
-            by_key[key] = partition_for_key(key, count)
+            by_key[key] = priorities * partition_for_key(key, count)
         return [
             partition if partition is not None else by_key[record.key]
             for partition, record in zip(chosen, records, strict=True)

@@ -24,6 +24,7 @@ from logbroker.errors import (
     InvalidOffset,
     InvalidTopic,
     LogbrokerError,
+    PolicyViolation,
     PreconditionFailed,
     QueueNotFound,
     UnknownTopicOrPartition,
@@ -91,6 +92,17 @@ class Queues:
         await asyncio.gather(*(dispatcher.close() for dispatcher in self._dispatchers.values()))
         self._dispatchers.clear()
 
+    async def tell(self, every_s: float) -> None:
+        """Log the counts of each queue again and again; never returns."""
+        while True:
+            await asyncio.sleep(every_s)
+            for dispatcher in self.list():
+                facts = {**(await dispatcher.counts())._asdict(), **dispatcher.tally.totals}
+                told = ", ".join(f"{name} {count}" for name, count in facts.items() if count) or "nothing yet"
+                log.info(
+                    "queue %s: %s", dispatcher.definition.name, told, extra={"queue": dispatcher.definition.name, **facts}
+                )
+
     # -- looking ---------------------------------------------------------------------------------------------------------
 
     def get(self, name: str) -> Dispatcher:
@@ -112,6 +124,20 @@ class Queues:
         """How many priorities the queue on a topic has; 1 where there is none."""
         dispatcher = self._dispatchers.get(topic)
         return 1 if dispatcher is None else dispatcher.definition.settings.priorities
+
+    def kafka_refusal(self, topic: str) -> PolicyViolation | None:
+        """Why a Kafka producer may not write to a topic: its partitioner would scatter the queue's priorities."""
+        dispatcher = self._dispatchers.get(topic)
+        if dispatcher is None:
+            return None
+        settings = dispatcher.definition.settings
+        if settings.priorities == 1 or settings.kafka_produce == "by_partition":
+            return None
+        return PolicyViolation(
+            f"queue {topic!r} has {settings.priorities} priorities, which Kafka's partitioners would scatter: "
+            "send over HTTP, or set kafka_produce = by_partition and choose partitions by priority",
+            queue=topic,
+        )
 
     # -- changing --------------------------------------------------------------------------------------------------------
 

@@ -91,8 +91,8 @@ def services_on(
         groups.set_limits(_group_limits(config))
 
     settings.follow(changed)
-    produce = Produce(engine, topics, clock, metrics)
     queues = Queues(engine, topics, clock, metrics)
+    produce = Produce(engine, topics, clock, metrics, queues.priorities_of)
     fetch = Fetch(engine, clock, waiting, metrics)
     metrics.gauge("long_polls_waiting", "Requests that wait for records.", read=lambda: waiting.count)
     return Services(

@@ -264,3 +264,29 @@ async def test_consumers_and_totals_are_told(queue: Queue) -> None:
         "rejected": 1,
         "dead_lettered": 1,
     }
+
+
+async def test_the_metrics_of_a_queue_are_told(queue: Queue) -> None:
+    await queue.create()
+    await queue.send("a", "b")
+    await queue.ack(await queue.one(consumer="w"))
+    page = (await queue.door("GET", "/metrics")).body.decode()
+    for line in (
+        'logbroker_queue_messages{queue="jobs",state="in_flight"} 0.0',
+        'logbroker_queue_consumers{queue="jobs"} 1.0',
+        'logbroker_queue_sent_total{queue="jobs"} 2.0',
+        'logbroker_queue_acked_total{queue="jobs"} 1.0',
+        'logbroker_queue_consumer_processed_total{consumer="w",queue="jobs"} 1.0',
+        'logbroker_queue_time_in_queue_seconds_count{queue="jobs"} 1.0',
+    ):
+        assert line in page, line
+    assert (await queue.door("DELETE", queue.path)).status == 204
+    assert 'queue="jobs"' not in (await queue.door("GET", "/metrics")).body.decode()
+
+
+async def test_a_plain_produce_to_a_queue_with_priorities_has_the_lowest(queue: Queue) -> None:
+    await queue.create(priorities=3, partitions=6)
+    await queue.door.produce(*[{"value": str(number), "key": str(number)} for number in range(9)], topic="jobs")
+    received = await queue.receive(20)
+    assert len(received) == 9
+    assert {message["priority"] for message in received} == {0}

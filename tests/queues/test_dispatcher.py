@@ -492,3 +492,12 @@ def malformed_batch() -> bytes:
     batch[61] = 0x7E
     batch[17:21] = crc32c.crc32c(bytes(batch[21:])).to_bytes(4, "big")
     return bytes(batch)
+
+
+async def test_kafka_producers_may_not_scatter_priorities_unless_told(shell: Shell) -> None:
+    await shell.create(priorities=2)
+    queues = shell.services.queues
+    assert queues.kafka_refusal("jobs") is not None
+    assert queues.kafka_refusal("other") is None
+    await queues.alter("jobs", {"kafka_produce": "by_partition"})
+    assert queues.kafka_refusal("jobs") is None
