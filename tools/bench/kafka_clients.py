@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
@@ -55,8 +56,12 @@ class BulkProducer:
 
 
 def consume(address: str, topic: str, count: int) -> float:
-    """Seconds from the assignment until ``count`` records of partition 0 have come, from its beginning."""
-    consumer = _consumer(address)
+    """Seconds from the assignment until ``count`` records of partition 0 have come, from its beginning.
+
+    The client may hold all of them: it rests for a second (fetch.queue.backoff.ms) when it has queued.min.messages, which
+    a quick server reaches before Python has taken any, and a slow one does not.
+    """
+    consumer = _consumer(address, {"queued.min.messages": 10 * count, "queued.max.messages.kbytes": 1 << 20})
     begin = time.perf_counter()
     consumer.assign([TopicPartition(topic, 0, 0)])
     got = 0
