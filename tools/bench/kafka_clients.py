@@ -61,7 +61,7 @@ def consume(address: str, topic: str, count: int) -> float:
     The client may hold all of them: it rests for a second (fetch.queue.backoff.ms) when it has queued.min.messages, which
     a quick server reaches before Python has taken any, and a slow one does not.
     """
-    consumer = _consumer(address, {"queued.min.messages": 10 * count, "queued.max.messages.kbytes": 1 << 20})
+    consumer = _consumer(address, {"queued.min.messages": 10_000_000, "queued.max.messages.kbytes": 1 << 20})
     begin = time.perf_counter()
     consumer.assign([TopicPartition(topic, 0, 0)])
     got = 0
@@ -75,10 +75,9 @@ def consume(address: str, topic: str, count: int) -> float:
     return seconds
 
 
-def _consumer(address: str) -> Consumer:
-    return Consumer(
-        {**connected(address), "group.id": "bench", "enable.auto.commit": False, "auto.offset.reset": "earliest"}
-    )
+def _consumer(address: str, settings: Mapping[str, object] = MappingProxyType({})) -> Consumer:
+    common = {"group.id": "bench", "enable.auto.commit": False, "auto.offset.reset": "earliest"}
+    return Consumer({**connected(address), **common, **settings})
 
 
 def single_latencies(address: str, topic: str, value: bytes, count: int) -> list[float]:
