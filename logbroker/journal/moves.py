@@ -29,7 +29,11 @@ class EngineMover:
         self._engine = engine
 
     async def move(self, move: Move) -> int:
-        record = move.record if isinstance(move.record, Record) else move.record.make(await self._original(move))
+        record = (
+            move.record
+            if isinstance(move.record, Record)
+            else move.record.make(await self._original(*move.record.original))
+        )
         before = (await self._engine.bounds(move.where)).high_watermark
         try:
             return (await self._engine.append(move.where, [record], durable=True)).base_offset
@@ -39,13 +43,16 @@ class EngineMover:
                 raise
             return offset
 
-    async def _original(self, move: Move) -> StoredRecord:
-        assert not isinstance(move.record, Record)
-        where, offset = move.record.original
-        read = await self._engine.read(where, offset, max_bytes=1, max_records=1)
-        if not read.records or read.records[0].offset != offset:
+    async def _original(self, where: TopicPartition, offset: int) -> StoredRecord:
+        record = await self.original(where, offset)
+        if record is None:
             raise MessageNotFound(f"there is no record at offset {offset} of {where} any more")
-        return read.records[0]
+        return record
+
+    async def original(self, where: TopicPartition, offset: int) -> StoredRecord | None:
+        """The record that is copied, or None. Raises what reads raise."""
+        read = await self._engine.read(where, offset, max_bytes=1, max_records=1)
+        return read.records[0] if read.records and read.records[0].offset == offset else None
 
     async def _find(self, where: TopicPartition, offset: int, record: Record) -> int | None:
         """Where ``record`` stands at or after ``offset``, if it does."""
