@@ -109,7 +109,7 @@ class QueueSends:
             for index, outcome in zip(at_once, produced, strict=True):
                 outcomes[index] = _sent(dispatcher, outcome)
 
-        async with dispatcher.room_for(len(messages)):
+        async with dispatcher.size.room_for(len(messages)):
             await asyncio.gather(*(keep(index) for index in later), *([append()] if at_once else []))
         sent = sum(isinstance(outcome, Sent) for outcome in outcomes.values())
         dispatcher.tally.count("sent", sent)

@@ -97,7 +97,7 @@ class Queues:
         while True:
             await asyncio.sleep(every_s)
             for dispatcher in self.list():
-                facts = {**(await dispatcher.counts())._asdict(), **dispatcher.tally.totals}
+                facts = {**(await dispatcher.size.counts())._asdict(), **dispatcher.tally.totals}
                 told = ", ".join(f"{name} {count}" for name, count in facts.items() if count) or "nothing yet"
                 log.info(
                     "queue %s: %s", dispatcher.definition.name, told, extra={"queue": dispatcher.definition.name, **facts}

@@ -197,14 +197,14 @@ async def ack(services: Services, request: web.Request, query: NoQuery) -> web.R
     """Say that messages are done."""
     queue = queue_in(services, request)
     wanted = await read_json(request, _receipts_decoder)
-    return _answer(await queue.ack(_receipts(wanted.receipts)))
+    return _answer(await queue.settle.ack(_receipts(wanted.receipts)))
 
 
 async def release(services: Services, request: web.Request, query: NoQuery) -> web.Response:
     """Give messages back without counting a failure."""
     queue = queue_in(services, request)
     wanted = await read_json(request, _receipts_decoder)
-    return _answer(await queue.release(_receipts(wanted.receipts)))
+    return _answer(await queue.settle.release(_receipts(wanted.receipts)))
 
 
 async def nack(services: Services, request: web.Request, query: NoQuery) -> web.Response:
@@ -216,7 +216,7 @@ async def nack(services: Services, request: web.Request, query: NoQuery) -> web.
         (receipt, None if one.delay_ms is UNSET else one.delay_ms, None if one.error is UNSET else one.error)
         for receipt, one in zip(receipts, wanted, strict=True)
     ]
-    return _answer(await queue.nack(entries))
+    return _answer(await queue.settle.nack(entries))
 
 
 async def reject(services: Services, request: web.Request, query: NoQuery) -> web.Response:
@@ -224,7 +224,9 @@ async def reject(services: Services, request: web.Request, query: NoQuery) -> we
     queue = queue_in(services, request)
     wanted = (await read_json(request, _reject_decoder)).entries
     receipts = _receipts([one.receipt for one in wanted])
-    return _answer(await queue.reject([(receipt, one.reason) for receipt, one in zip(receipts, wanted, strict=True)]))
+    return _answer(
+        await queue.settle.reject([(receipt, one.reason) for receipt, one in zip(receipts, wanted, strict=True)])
+    )
 
 
 async def extend(services: Services, request: web.Request, query: NoQuery) -> web.Response:
@@ -236,7 +238,9 @@ async def extend(services: Services, request: web.Request, query: NoQuery) -> we
             raise InvalidRequest(f"visibility_timeout_ms is 0 or at least {MIN_LEASE_MS}, at #/entries/{index}")
     receipts = _receipts([one.receipt for one in wanted])
     return _answer(
-        await queue.extend([(receipt, one.visibility_timeout_ms) for receipt, one in zip(receipts, wanted, strict=True)])
+        await queue.settle.extend(
+            [(receipt, one.visibility_timeout_ms) for receipt, one in zip(receipts, wanted, strict=True)]
+        )
     )
 
 

@@ -15,7 +15,7 @@ from logbroker.broker.services import Services
 from logbroker.errors import LogbrokerError
 from logbroker.http_api.exposition import PREFIX
 from logbroker.http_api.queues import ACTIVE_MS
-from logbroker.queues.dispatcher.dispatcher import Counts
+from logbroker.queues.dispatcher.size import Counts
 
 
 class QueueSample(NamedTuple):
@@ -34,7 +34,7 @@ async def queue_samples(services: Services) -> list[QueueSample]:
     since = services.clock.now().wall_ms - ACTIVE_MS
     for queue in services.queues.list():
         try:
-            counts, age_ms = await queue.counts(), await queue.oldest_age_ms()
+            counts, age_ms = await queue.size.counts(), await queue.size.oldest_age_ms()
         except LogbrokerError:
             continue
         consumers = sum(one.last_seen_ms >= since for one in queue.tally.consumers.values())

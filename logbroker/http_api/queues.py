@@ -228,8 +228,8 @@ async def _told(services: Services, queue: Dispatcher) -> QueueOut:
         queue.definition.created_ms,
         queue.definition.paused,
         services.queues.settings_of(queue),
-        CountsOut(*await queue.counts()),
-        await queue.oldest_age_ms(),
+        CountsOut(*await queue.size.counts()),
+        await queue.size.oldest_age_ms(),
         sum(consumer.last_seen_ms >= since for consumer in queue.tally.consumers.values()),
         dict(queue.tally.totals),
     )

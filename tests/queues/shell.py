@@ -53,16 +53,16 @@ class Shell:
         return received
 
     async def ack(self, *received: Received) -> list[LogbrokerError | None]:
-        return await self.queue.ack([one.receipt for one in received])
+        return await self.queue.settle.ack([one.receipt for one in received])
 
     async def nack(
         self, received: Received, delay_ms: int | None = None, error: str | None = None
     ) -> LogbrokerError | None:
-        [outcome] = await self.queue.nack([(received.receipt, delay_ms, error)])
+        [outcome] = await self.queue.settle.nack([(received.receipt, delay_ms, error)])
         return outcome
 
     async def reject(self, received: Received, reason: str = "bad") -> LogbrokerError | None:
-        [outcome] = await self.queue.reject([(received.receipt, reason)])
+        [outcome] = await self.queue.settle.reject([(received.receipt, reason)])
         return outcome
 
     async def advance(self, ms: int) -> None:

@@ -63,7 +63,7 @@ async def test_leases_retries_delays_and_dead_letters_survive_a_restart(clock: M
         await shell.reject(dead)
         await shell.send("delayed", due_ms=clock.now().wall_ms + HOUR)
     async with running(files, clock) as shell:
-        assert await shell.queue.counts() == (0, 1, 1, 1, 1, 0)
+        assert await shell.queue.size.counts() == (0, 1, 1, 1, 1, 0)
         assert await shell.receive(10) == []
         assert await shell.ack(held) == [None]
         await shell.advance(HOUR)
@@ -133,7 +133,7 @@ async def test_t37_a_long_poll_wakes_on_new_due_released_expired_and_purged(shel
     await shell.send("released")
     received = await shell.one()
     poll = await waiting(shell)
-    await shell.queue.release([received.receipt])
+    await shell.queue.settle.release([received.receipt])
     assert await asyncio.wait_for(poll, 2) == ["released"]
 
     await shell.queue.purge()
@@ -182,7 +182,7 @@ async def test_t6_who_leaves_while_waiting_or_receiving_holds_nothing(shell: She
         await asyncio.gather(poll, sending, return_exceptions=True)
         held += 0 if poll.cancelled() else len(poll.result())
     await settled()
-    counts = await shell.queue.counts()
+    counts = await shell.queue.size.counts()
     assert counts.in_flight == held
     assert counts.ready == 60 - held
 
@@ -375,7 +375,7 @@ async def test_t38_a_purge_takes_delayed_messages_and_leases_but_no_dead_letters
     held = await shell.one()
     await shell.send("delayed", due_ms=shell.clock.now().wall_ms + HOUR)
     await shell.queue.purge()
-    assert await shell.queue.counts() == (0, 0, 0, 0, 1, 0)
+    assert await shell.queue.size.counts() == (0, 0, 0, 0, 1, 0)
     [outcome] = await shell.ack(held)
     assert isinstance(outcome, LeaseLost)
     await shell.advance(HOUR)
@@ -445,7 +445,7 @@ async def test_t21_records_that_are_gone_anyway_are_passed_over_and_never_empty(
     shell.services.engine.hold(JOBS, "queue:jobs", None)
     await shell.services.engine.trim(JOBS, 1)
     assert texts(await shell.receive(5)) == ["here"]
-    assert (await shell.queue.counts()).ready == 0
+    assert (await shell.queue.size.counts()).ready == 0
 
 
 @pytest.mark.parametrize("durability", ["interval", "os"])
@@ -483,7 +483,7 @@ async def test_a_malformed_batch_that_is_whole_does_not_stop_a_queue(shell: Shel
     await shell.send("after")
     assert texts(await shell.receive(5)) == ["before", "after"]
     assert shell.queue.partitions[0].unreadable == 1
-    assert await shell.queue.counts() == (0, 2, 0, 0, 0, 0)
+    assert await shell.queue.size.counts() == (0, 2, 0, 0, 0, 0)
 
 
 def malformed_batch() -> bytes:

@@ -6,21 +6,18 @@ Invariants: nothing is served before every partition has loaded; what is answere
 """
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from contextlib import asynccontextmanager
-from typing import Any, NamedTuple
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any
 
 from logbroker.clock import Clock
 from logbroker.engine.api import Engine
-from logbroker.errors import LeaseLost, LogbrokerError, MessageNotFound, QueueFull
+from logbroker.errors import LogbrokerError, MessageNotFound
 from logbroker.journal import Journal, MachineKind
 from logbroker.machine import Event
 from logbroker.model import Record
 from logbroker.queues import commands as c
 from logbroker.queues import events as e
-from logbroker.queues.acquire import MAX_EXPIRING
 from logbroker.queues.dispatcher.definition import Definition
 from logbroker.queues.dispatcher.letters import DeadLetters
 from logbroker.queues.dispatcher.mover import QueueMover
@@ -29,33 +26,19 @@ from logbroker.queues.dispatcher.peeking import Peek
 from logbroker.queues.dispatcher.receiver import Leased, Receiver
 from logbroker.queues.dispatcher.receiving import Received, Want, told
 from logbroker.queues.dispatcher.sending import Deduplication
+from logbroker.queues.dispatcher.settling import Settlements
+from logbroker.queues.dispatcher.size import QueueSize
 from logbroker.queues.dispatcher.tally import QueueCounters, Tally
 from logbroker.queues.dispatcher.upkeep import Upkeep
 from logbroker.queues.dispatcher.watch import Watch
 from logbroker.queues.leases import LeaseMachine
-from logbroker.queues.positions import MessageId, Place, Receipt, Source, index_of
+from logbroker.queues.positions import MessageId, Place, Source, index_of
 from logbroker.queues.rules import LeaseRules
 
 log = logging.getLogger(__name__)
 
 UPKEEP_S = 1.0
-EXPIRY_WAIT_S = 1.0
-"""How long a send to a full queue waits for expired messages to leave it."""
 _WAKING = (e.Released, e.Waiting, e.Purged, e.Sought, e.MoveDropped, e.Finished, e.Copied, e.Voided)
-
-Outcome = LogbrokerError | None
-"""What became of one entry of a settlement."""
-
-
-class Counts(NamedTuple):
-    """How many messages are where. ``parked`` ones wait behind an earlier one of their key and are part of ``ready``."""
-
-    ready: int
-    in_flight: int
-    delayed: int
-    retrying: int
-    dead: int
-    parked: int
 
 
 class _WatchedMachine(LeaseMachine):
@@ -91,7 +74,8 @@ class Dispatcher:
         self.deduplication = Deduplication(engine, clock, self.partitions, definition.settings.dedup_window_ms)
         self.peek = Peek(self.partitions, clock, definition.settings.priorities)
         self.letters = DeadLetters(self.partitions, self.peek)
-        self._reserved = 0
+        self.settle = Settlements(self.partitions, clock, definition.incarnation)
+        self.size = QueueSize(self.partitions, clock, definition.settings.max_size)
         self._heard = asyncio.Event()
         self._has_died = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -176,6 +160,7 @@ class Dispatcher:
         self._receiver.is_paused = definition.paused
         self._receiver.configure(definition.settings)
         self._upkeep.settings = definition.settings
+        self.size.max_size = definition.settings.max_size
         self.deduplication.configure(definition.settings.dedup_window_ms)
         self._has_died.set()
 
@@ -212,128 +197,15 @@ class Dispatcher:
 
     async def give_back(self, received: Sequence[Received]) -> None:
         """Release deliveries of which the caller never heard."""
-        await self.release([one.receipt for one in received])
+        await self.settle.release([one.receipt for one in received])
 
-    # -- settling --------------------------------------------------------------------------------------------------------
-
-    async def ack(self, receipts: Sequence[Receipt]) -> list[Outcome]:
-        """The messages are done."""
-        return await self._settle(receipts, lambda chosen: c.Ack(tuple(receipts[index] for index in chosen)))
-
-    async def release(self, receipts: Sequence[Receipt]) -> list[Outcome]:
-        """Give messages back without counting."""
-        return await self._settle(receipts, lambda chosen: c.Release(tuple(receipts[index] for index in chosen)))
-
-    async def extend(self, entries: Sequence[tuple[Receipt, int]]) -> list[int | LogbrokerError]:
-        """New deadlines, counted from now; for each entry when its lease ends (wall clock), 0 when it was released."""
-        results: list[Any] = await self._settle(
-            [receipt for receipt, _ in entries], lambda chosen: c.Extend(tuple(entries[index] for index in chosen))
-        )
-        now_ms = self._clock.now().wall_ms
-        return [now_ms + one if isinstance(one, int) and one else one for one in results]
-
-    async def _settle(self, receipts: Sequence[Receipt], command: Callable[[Sequence[int]], Any]) -> list[Any]:
-        """Ask each partition about its receipts, at the same time, and bring the results in order."""
-        results: list[Any] = [None] * len(receipts)
-        chosen: dict[int, list[int]] = {}
-        for index, receipt in enumerate(receipts):
-            foreign = self._foreign(receipt)
-            if foreign is not None:
-                results[index] = foreign
-            else:
-                chosen.setdefault(receipt.partition, []).append(index)
-
-        async def ask(number: int, indexes: Sequence[int]) -> None:
-            try:
-                found = await self.partitions[number].ask(command(indexes))
-            except LogbrokerError as error:
-                found = [error] * len(indexes)
-            for index, result in zip(indexes, found, strict=True):
-                results[index] = result
-
-        await asyncio.gather(*(ask(number, indexes) for number, indexes in chosen.items()))
-        return results
-
-    def _foreign(self, receipt: Receipt) -> LeaseLost | None:
-        if receipt.incarnation == self.definition.incarnation and receipt.partition < len(self.partitions):
-            return None
-        return LeaseLost("the receipt is of another queue, or of an earlier one of this name", receipt=str(receipt))
-
-    async def nack(self, entries: Sequence[tuple[Receipt, int | None, str | None]]) -> list[Outcome]:
-        """These deliveries failed: (receipt, delay in ms or None for the policy's, error)."""
-
-        def command(token: int, index: int) -> c.Nack:
-            return c.Nack(token, *entries[index])
-
-        return await self._fail([receipt for receipt, _, _ in entries], command)
-
-    async def reject(self, entries: Sequence[tuple[Receipt, str]]) -> list[Outcome]:
-        """These messages will never succeed: (receipt, reason)."""
-
-        def command(token: int, index: int) -> c.Reject:
-            return c.Reject(token, *entries[index])
-
-        return await self._fail([receipt for receipt, _ in entries], command)
-
-    async def _fail(self, receipts: Sequence[Receipt], command: Callable[[int, int], Any]) -> list[Outcome]:
-        async def one(index: int, receipt: Receipt) -> Outcome:
-            foreign = self._foreign(receipt)
-            if foreign is not None:
-                return foreign
-            partition = self.partitions[receipt.partition]
-            try:
-                await partition.ask(command(partition.new_token(), index))
-            except LogbrokerError as error:
-                return error
-            return None
-
-        return await asyncio.gather(*(one(index, receipt) for index, receipt in enumerate(receipts)))
-
-    # -- sending ---------------------------------------------------------------------------------------------------------
-
-    @asynccontextmanager
-    async def room_for(self, count: int) -> AsyncIterator[None]:
-        """Room for ``count`` more messages, until they are written. Raises QueueFull."""
-        limit = self.definition.settings.max_size
-        if limit is not None and await self._depth() + self._reserved + count > limit:
-            await self._expire()
-            if await self._depth() + self._reserved + count > limit:
-                raise QueueFull(
-                    f"queue {self.definition.name!r} takes {limit} messages: receive some, or raise max_size",
-                    max_size=limit,
-                )
-        self._reserved += count
-        try:
-            yield
-        finally:
-            self._reserved -= count
-
-    async def _depth(self) -> int:
-        """How many messages are not done; dead letters are."""
-        return sum([await self._open(partition) for partition in self.partitions])
-
-    async def _open(self, partition: QueuePartition) -> int:
-        end = (await partition.bounds(Source.SOURCE)).last_stable_offset
-        return partition.machine.backlog(end) + partition.machine.retries
-
-    async def _expire(self) -> None:
-        """Let messages leave whose time to live is over."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(EXPIRY_WAIT_S):
-                for partition in self.partitions:
-                    await partition.feed(MAX_EXPIRING)
-                    while partition.machine.expiring(self._clock.now()):
-                        self._heard.clear()
-                        await self._heard.wait()
-                        await partition.feed(MAX_EXPIRING)
+    # -- by id -----------------------------------------------------------------------------------------------------------
 
     async def publish_later(self, partition: int, record: Record, due_ms: int) -> MessageId:
         """Keep a message until it is due; durable on return."""
         chosen = self.partitions[partition]
         placed: c.Placed = await chosen.ask(c.PublishLater(chosen.new_token(), record, due_ms))
         return MessageId(self.definition.incarnation, partition, placed.position)
-
-    # -- by id -----------------------------------------------------------------------------------------------------------
 
     def partition_of(self, message_id: MessageId) -> QueuePartition:
         """Where a message is. Raises MessageNotFound for one of another queue, or of an earlier one of this name."""
@@ -382,29 +254,6 @@ class Dispatcher:
             return bounds.high_watermark
         found = await self._engine.offset_at(partition.place.topic(source), before_ms)
         return bounds.high_watermark if found is None else found.offset
-
-    async def counts(self) -> Counts:
-        """How many messages are where."""
-        now = self._clock.now()
-        total = in_flight = delayed = retrying = dead = parked = 0
-        for partition in self.partitions:
-            machine = partition.machine
-            total += await self._open(partition)
-            waiting, failed = machine.undue(now)
-            in_flight, delayed, retrying = in_flight + machine.in_flight, delayed + waiting, retrying + failed
-            dead, parked = dead + machine.dead, parked + machine.parked
-        return Counts(max(0, total - in_flight - delayed - retrying), in_flight, delayed, retrying, dead, parked)
-
-    async def oldest_age_ms(self) -> int:
-        """The age of the oldest message that is not done; 0 when there is none."""
-        ages = [await self._age_ms(partition) for partition in self.partitions]
-        return max(ages, default=0)
-
-    async def _age_ms(self, partition: QueuePartition) -> int:
-        end = (await partition.bounds(Source.SOURCE)).last_stable_offset
-        first = partition.machine.floor(Source.SOURCE)
-        records = await partition.records_at(Source.SOURCE, [first]) if first < end else []
-        return max(0, self._clock.now().wall_ms - records[0].timestamp_ms) if records else 0
 
     def in_flight_of(self) -> Mapping[str, int]:
         """How many messages each consumer holds."""
