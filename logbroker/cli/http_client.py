@@ -18,6 +18,7 @@ from logbroker.errors import InvalidRequest, LogbrokerError, Unreachable
 
 _IDLE_LIMIT_S = 10.0
 _PAGE_SIZE = 1000
+_READ_BYTES = 256 * 1024
 _PROBLEM_MEMBERS = frozenset({"type", "title", "status", "detail", "instance", "code", "retriable"})
 
 Query = Mapping[str, object]
@@ -57,15 +58,28 @@ class HttpClient:
         """The decoded answer of a GET; ``wait_ms`` is how long the broker was asked to wait, on top of the timeout."""
         return self.request("GET", target, query, wait_ms=wait_ms)
 
-    def pages(self, target: str, query: Query | None = None) -> Iterator[Any]:
+    def pages(self, target: str, query: Query | None = None, *, page_size: int = _PAGE_SIZE) -> Iterator[Any]:
         """The items of a list, over all of its pages. Raises as ``request``."""
         token = None
         while True:
-            page = self.get(target, {**(query or {}), "page_size": _PAGE_SIZE, "page_token": token})
+            page = self.get(target, {**(query or {}), "page_size": page_size, "page_token": token})
             yield from page["items"]
             token = page["next_page_token"]
             if token is None:
                 return
+
+    def lines(self, target: str, query: Query | None = None) -> Iterator[Any]:
+        """The decoded lines of an answer in NDJSON, as they come. Raises as ``request``, also when it breaks off."""
+        with self._exchange("GET", _target(target, query), b"", {"Accept": "application/x-ndjson"}, 0) as response:
+            try:
+                rest = b""
+                # Not the lines of ``response``: their end and a connection that breaks off look alike there.
+                while chunk := response.read1(_READ_BYTES):
+                    *lines, rest = (rest + chunk).split(b"\n")
+                    yield from map(json.loads, lines)
+            finally:
+                if not response.isclosed():
+                    self.close()
 
     def request(
         self, method: str, target: str, query: Query | None = None, body: object = None, *, wait_ms: int = 0

@@ -20,6 +20,8 @@ COMMANDS = {
     "produce": Lazy("logbroker.cli.produce", "produce", "Write records to TOPIC, from standard input or from files."),
     "consume": Lazy("logbroker.cli.consume", "consume", "Read records from TOPICs."),
     "group": Lazy("logbroker.cli.groups", "group", "List, describe, move and delete consumer groups."),
+    "queue": Lazy("logbroker.cli.queues", "queue", "Work queues: create, send, receive, look into, change, delete."),
+    "dlq": Lazy("logbroker.cli.dead_letters", "dlq", "Dead letters: look at them, send them back, drop them."),
     "segment": Lazy("logbroker.cli.storage.commands", "segment", "Look into the files of a data directory."),
     "config": Lazy("logbroker.cli.configuration", "config", "Show, check and explain the settings."),
     "demo": Lazy("logbroker.cli.demo", "demo", "Run a whole job on real data."),
@@ -33,7 +35,7 @@ _COMPLETION_VARIABLE = "_LOGBROKER_COMPLETE"
 
 @click.group(cls=LazyGroup, lazy=COMMANDS, context_settings={"help_option_names": ["--help", "-h"]})
 def cli() -> None:
-    """One process, one durable log, several doors: topics over HTTP, on this machine."""
+    """One process, one durable log, several doors: topics, consumer groups and work queues."""
 
 
 def main() -> None:

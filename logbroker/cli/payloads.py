@@ -9,17 +9,29 @@ import base64
 import json
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from logbroker.cli.output import timestamp
 from logbroker.errors import InvalidRequest
 from logbroker.model import NO_TIMESTAMP
 
-PRODUCED_FIELDS = frozenset(
-    {"key", "key_json", "key_b64", "value", "value_json", "value_b64", "headers", "partition", "timestamp_ms"}
+
+class Fields(NamedTuple):
+    """What an object of ``--input jsonl`` may hold: what is sent, and what is read beside it and left out here."""
+
+    sent: frozenset[str]
+    ignored: frozenset[str]
+
+
+_PAYLOAD = frozenset({"key", "key_json", "key_b64", "value", "value_json", "value_b64", "headers"})
+RECORD_FIELDS = Fields(_PAYLOAD | {"partition", "timestamp_ms"}, frozenset({"topic", "offset", "append_time"}))
+"""A record: what ``consume`` prints can be produced."""
+MESSAGE_FIELDS = Fields(
+    _PAYLOAD | {"priority", "delay_ms", "deliver_at_ms", "dedup_id", "message_ttl_ms"},
+    frozenset({"id", "state", "position", "partition", "offset", "timestamp_ms", "due_ms", "deliveries", "failures"})
+    | {"consumer", "receipt", "receipt_expires_ms", "reason", "first_error", "last_error", "redriven", "history"},
 )
-READ_FIELDS = frozenset({"topic", "offset", "append_time"})
-"""What ``consume`` prints beside what ``produce`` takes: where the record stood."""
+"""A message of a queue: what ``queue peek``, ``queue receive`` and ``dlq export`` print can be sent."""
 
 _ESCAPES = {r"\n": "\n", r"\t": "\t", r"\0": "\0", r"\\": "\\"}
 
@@ -53,7 +65,7 @@ def readable(record: Mapping[str, Any]) -> dict[str, Any]:
     return shown
 
 
-def producible(line: bytes, number: int) -> dict[str, Any]:
+def producible(line: bytes, number: int, fields: Fields) -> dict[str, Any]:
     """One line of ``--input jsonl`` as a record to produce. Raises InvalidRequest naming the line."""
     try:
         record = json.loads(line)
@@ -61,13 +73,13 @@ def producible(line: bytes, number: int) -> dict[str, Any]:
         raise InvalidRequest(f"line {number} is no JSON: {error}", line=number) from None
     if not isinstance(record, dict):
         raise InvalidRequest(f'line {number} is no JSON object; a record looks like {{"value": "text"}}', line=number)
-    unknown = sorted(record.keys() - PRODUCED_FIELDS - READ_FIELDS)
+    unknown = sorted(record.keys() - fields.sent - fields.ignored)
     if unknown:
-        known = ", ".join(sorted(PRODUCED_FIELDS))
+        known = ", ".join(sorted(fields.sent))
         raise InvalidRequest(f"line {number}: a record has no field {unknown[0]!r}; it may have: {known}", line=number)
     if record.get("timestamp_ms") == NO_TIMESTAMP:
         del record["timestamp_ms"]
-    return {name: value for name, value in record.items() if name in PRODUCED_FIELDS}
+    return {name: value for name, value in record.items() if name in fields.sent}
 
 
 def formatted(template: str, record: Mapping[str, Any]) -> bytes:
@@ -89,11 +101,14 @@ def formatted(template: str, record: Mapping[str, Any]) -> bytes:
 
 def columns(record: Mapping[str, Any]) -> list[str]:
     """Partition, offset, time, key and value as one line of a table; null is '-', tabs and newlines are escaped."""
-    texts = [from_wire(record, field) for field in ("key", "value")]
-    shown = ["-" if text is None else _one_line(text) for text in texts]
-    return [str(record["partition"]), str(record["offset"]), timestamp(record["timestamp_ms"]), *shown]
+    payload = [one_line(record, field) for field in ("key", "value")]
+    return [str(record["partition"]), str(record["offset"]), timestamp(record["timestamp_ms"]), *payload]
 
 
-def _one_line(data: bytes) -> str:
+def one_line(record: Mapping[str, Any], field: str) -> str:
+    """``field`` of a record in one line: null is '-', tabs and newlines are escaped."""
+    data = from_wire(record, field)
+    if data is None:
+        return "-"
     text = data.replace(b"\\", b"\\\\").decode(errors="backslashreplace")
     return text.replace("\n", "\\n").replace("\t", "\\t").replace("\r", "\\r")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from logbroker.cli.payloads import columns, formatted, from_wire, producible, readable, to_wire
+from logbroker.cli.payloads import RECORD_FIELDS, columns, formatted, from_wire, producible, readable, to_wire
 from logbroker.errors import InvalidRequest
 
 payloads = st.none() | st.binary(max_size=40) | st.text(max_size=20).map(str.encode)
@@ -25,7 +25,7 @@ def as_read(key: bytes | None, value: bytes | None, **more: Any) -> dict[str, An
 @given(payloads, payloads)
 def test_a_consumed_record_is_produced_again_with_the_same_bytes(key: bytes | None, value: bytes | None) -> None:
     line = json.dumps({"topic": "t", **readable(as_read(key, value, headers=[["a", "b"], ["a", {"b64": "/w=="}]]))})
-    again = producible(line.encode(), 1)
+    again = producible(line.encode(), 1, RECORD_FIELDS)
     assert (from_wire(again, "key"), from_wire(again, "value")) == (key, value)
     assert again["headers"] == [["a", "b"], ["a", {"b64": "/w=="}]]
     assert (again["partition"], again["timestamp_ms"]) == (1, 1_384_000_000_000)
@@ -44,7 +44,7 @@ def test_json_is_not_rewritten_on_the_way() -> None:
 
 
 def test_a_record_without_a_time_is_produced_without_one() -> None:
-    assert "timestamp_ms" not in producible(b'{"value": "x", "timestamp_ms": -1}', 1)
+    assert "timestamp_ms" not in producible(b'{"value": "x", "timestamp_ms": -1}', 1, RECORD_FIELDS)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_a_record_without_a_time_is_produced_without_one() -> None:
 )
 def test_a_bad_line_is_named(line: bytes, complaint: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        producible(line, 3)
+        producible(line, 3, RECORD_FIELDS)
     assert caught.value.detail.startswith(complaint)
 
 
