@@ -75,25 +75,33 @@ class Disconnect(Exception):
 
 
 class Task:
-    """A ``Later`` over a coroutine that makes the reply and raises nothing."""
+    """A ``Later`` over a coroutine that makes the reply and raises nothing.
 
-    __slots__ = ("_coroutine", "_task")
+    It goes on when the client has gone: half of what changes something would help nobody. ``running`` holds it meanwhile.
+    """
+
+    __slots__ = ("_coroutine", "_done", "_running")
 
     blocks = True
 
-    def __init__(self, coroutine: Coroutine[Any, Any, Reply]) -> None:
+    def __init__(self, coroutine: Coroutine[Any, Any, Reply], running: set[asyncio.Task[None]]) -> None:
         self._coroutine = coroutine
-        self._task: asyncio.Task[None] | None = None
+        self._running = running
+        self._done: Done | None = None
 
     def then(self, done: Done) -> None:
-        async def run() -> None:
-            done(await self._coroutine)
-
-        self._task = asyncio.get_running_loop().create_task(run())
+        self._done = done
+        task = asyncio.get_running_loop().create_task(self._run())
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
 
     def hasten(self) -> None:
         """What it waits for is ended by whoever owns that."""
 
     def cancel(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
+        self._done = None
+
+    async def _run(self) -> None:
+        reply = await self._coroutine
+        if self._done is not None:
+            self._done(reply)

@@ -115,8 +115,11 @@ class Connection(asyncio.BufferedProtocol):
         self._resume_soon()
 
     def close(self, reason: str = "") -> None:
-        """Close once what was written is sent; the reason, if the client is to blame, goes into the log."""
-        if self._transport is None or self._transport.is_closing():
+        """Close once what was written is sent, or at once if that was asked before; the reason goes into the log."""
+        if self._transport is None:
+            return
+        if self._transport.is_closing():
+            self._transport.abort()
             return
         if reason:
             log.info("connection closed: %s", reason, extra={"client": self._host, "caller": self._caller})

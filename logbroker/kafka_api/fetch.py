@@ -80,6 +80,17 @@ class Fetch:
         return Reply(encode_response(attempt.version, topics), code)
 
 
+def refuse(body: memoryview, context: Context, error: Exception) -> Reply:
+    """Say of every partition that it failed. Raises InvalidRequest."""
+    request = decode_request(context.version, body)
+    code = code_of(error)
+    topics = [
+        TopicFetched(topic.name, topic.id, [PartitionFetched(one.partition, code) for one in topic.partitions])
+        for topic in request.topics
+    ]
+    return Reply(encode_response(context.version, topics), code)
+
+
 class Attempt:
     """One look at everything a request wants; a long poll looks again until it has enough."""
 

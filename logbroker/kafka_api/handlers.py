@@ -9,17 +9,17 @@ from logbroker.broker.services import Services
 from logbroker.kafka_api import (
     cluster,
     configs,
+    fetch,
     groups_admin,
     groups_membership,
     groups_offsets,
     metadata,
     offsets,
+    produce,
     producers,
     topics_admin,
     versions,
 )
-from logbroker.kafka_api.fetch import Fetch
-from logbroker.kafka_api.produce import Produce
 from logbroker.kafka_api.registry import Cold, Hot
 from logbroker.wire.apis import Api
 
@@ -27,8 +27,8 @@ from logbroker.wire.apis import Api
 def handlers_on(services: Services) -> Mapping[Api, Cold | Hot]:
     """The handlers of a door over ``services``."""
     return {
-        Api.PRODUCE: Hot(Produce(services)),
-        Api.FETCH: Hot(Fetch(services)),
+        Api.PRODUCE: Hot(produce.Produce(services), produce.refuse),
+        Api.FETCH: Hot(fetch.Fetch(services), fetch.refuse),
         Api.LIST_OFFSETS: Cold(offsets.list_offsets, offsets.refuse_list_offsets),
         Api.METADATA: Cold(metadata.metadata, metadata.refuse),
         Api.OFFSET_COMMIT: Cold(groups_offsets.offset_commit, groups_offsets.refuse_offset_commit),

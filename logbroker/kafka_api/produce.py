@@ -96,6 +96,17 @@ class Produce:
             done(error)
 
 
+def refuse(body: memoryview, context: Context, error: Exception) -> Reply:
+    """Say of every partition that it failed. Raises InvalidRequest, and Disconnect where no answer is wanted."""
+    request = decode_request(context.version, body)
+    if request.acks == 0:
+        raise Disconnect(f"a Produce with acks = 0 failed with {code_of(error).name}")
+    topics = [
+        TopicAppended(topic.name, [_failed(one.partition, error) for one in topic.partitions]) for topic in request.topics
+    ]
+    return Reply([encode_response(context.version, topics)], code_of(error))
+
+
 class _Appends:
     """The partitions of one request, and how many of them still wait for their flush. It is the answer that comes later."""
 

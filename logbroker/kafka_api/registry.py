@@ -5,6 +5,7 @@ what any API means. Invariants: every API of the table in ``wire.apis`` has a ha
 gets an answer of its API with an error code; only where the protocol has no place for one is the connection closed.
 """
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -37,9 +38,10 @@ class Cold(NamedTuple):
 
 
 class Hot(NamedTuple):
-    """How an API that is coded by hand is served; it refuses by itself, and raises only what it did not foresee."""
+    """How an API that is coded by hand is served: it answers what it foresees by itself, and by ``refuse`` what not."""
 
     handle: HotHandler
+    refuse: Callable[[memoryview, Context, Exception], Reply]
 
 
 class Registry:
@@ -47,6 +49,8 @@ class Registry:
 
     def __init__(self, handlers: Mapping[Api, Cold | Hot]) -> None:
         self._handlers: Final = dict(handlers)
+        self.running: Final[set[asyncio.Task[None]]] = set()
+        """Requests that wait, whether or not their clients still do."""
 
     def answer(self, services: Services, header: RequestHeader, body: memoryview, context: Context) -> Answer:
         """Serve one request. Raises Disconnect where there is no way to answer."""
@@ -62,7 +66,7 @@ class Registry:
         handler = self._handlers[api]
         if isinstance(handler, Hot):
             return _answer_hot(handler, services, body, context, api)
-        return _Call(api, handler, context).answer(services, body)
+        return _Call(api, handler, context, self.running).answer(services, body)
 
 
 def _answer_hot(handler: Hot, services: Services, body: memoryview, context: Context, api: Api) -> Answer:
@@ -72,9 +76,9 @@ def _answer_hot(handler: Hot, services: Services, body: memoryview, context: Con
         raise Disconnect(f"{api.message_name} v{context.version}: {error.detail}") from None
     except Disconnect:
         raise
-    except Exception:
+    except Exception as error:
         log.exception("%s v%d failed", api.message_name, context.version)
-        raise Disconnect("something went wrong in the broker; its log says more") from None
+        return handler.refuse(body, context, error)
 
 
 class _Call(NamedTuple):
@@ -83,13 +87,16 @@ class _Call(NamedTuple):
     api: Api
     handler: Cold
     context: Context
+    running: set[asyncio.Task[None]]
 
     def answer(self, services: Services, body: memoryview) -> Answer:
         request = None
         try:
             request = decode_request(self.api, self.context.version, body)
             result = self.handler.handle(services, request, self.context)
-            return self._encoded(result) if isinstance(result, dict) else Task(self._awaited(result, request))
+            if isinstance(result, dict):
+                return self._encoded(result)
+            return Task(self._awaited(result, request), self.running)
         except Disconnect:
             raise
         except Exception as error:

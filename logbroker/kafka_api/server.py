@@ -38,14 +38,15 @@ class KafkaServer:
         Raises OSError when the address cannot be had.
         """
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._connected, host, port, backlog=_BACKLOG)
+        self._server = await loop.create_server(self._connected, host, port, backlog=_BACKLOG, start_serving=False)
         bound = self._server.sockets[0].getsockname()
         told = advertised or (bound[0], bound[1])
         node = NodeFacts(self._services.config.node_id, told[0], told[1], self._services.facts.cluster_id)
         self._state = DoorState(self._services, node, Registry(handlers_on(self._services)))
         shown = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
         self._services.facts.listeners["kafka"] = f"{shown}:{bound[1]}"
-        self._sweeper = loop.call_later(_SWEEP_S, self._sweep)
+        self._sweeper = loop.call_later(_SWEEP_S, self._sweep_again)
+        await self._server.start_serving()
 
     async def stop(self) -> None:
         """Stop listening, answer what waits within ``drain_ms``, and close every connection."""
@@ -60,22 +61,28 @@ class KafkaServer:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._services.config.drain_ms / 1000):
                 await self._state.empty.wait()
+                while running := self._state.registry.running:
+                    await asyncio.wait(running)
         for connection in tuple(self._state.connections):
             connection.abort()
+        for task in tuple(self._state.registry.running):
+            task.cancel()
         self._server = None
 
     def _connected(self) -> Connection:
         assert self._state is not None
         return Connection(self._state)
 
-    def _sweep(self) -> None:
-        """Close who has not been heard for long, and let quiet ones give memory back."""
-        assert self._state is not None
+    def sweep(self) -> None:
+        """Close who has not been heard for long, and let quiet ones give memory back. The door does it by itself."""
         now_ms = self._services.clock.now().mono_ms
-        for connection in tuple(self._state.connections):
+        for connection in tuple(self._state.connections) if self._state is not None else ():
             quiet_ms = now_ms - connection.active_ms
             if quiet_ms >= self._services.config.kafka_max_idle_ms and not connection.is_owed:
                 connection.close("it was idle for as long as kafka_max_idle_ms")
             elif quiet_ms >= _SHRINK_AFTER_MS and not connection.is_owed:
                 connection.shrink()
-        self._sweeper = asyncio.get_running_loop().call_later(_SWEEP_S, self._sweep)
+
+    def _sweep_again(self) -> None:
+        self.sweep()
+        self._sweeper = asyncio.get_running_loop().call_later(_SWEEP_S, self._sweep_again)

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mappin
 from typing import Any, TypeVar
 
 from logbroker.broker.services import Services, services_on
-from logbroker.clock import SystemClock
+from logbroker.clock import Clock, SystemClock
 from logbroker.config import BrokerConfig, TopicConfig
 from logbroker.engine.embedded import EmbeddedEngine
 from logbroker.kafka_api.server import KafkaServer
@@ -64,30 +64,32 @@ class RunningBroker:
 
 
 @contextlib.asynccontextmanager
-async def opened(files: Files, **settings: Any) -> AsyncIterator[tuple[Services, KafkaServer]]:
+async def opened(files: Files, clock: Clock | None = None, **settings: Any) -> AsyncIterator[tuple[Services, KafkaServer]]:
     """Engine, services and door on ``files``, started and stopped in order."""
     config = BrokerConfig(**{**CONFIG, **settings})
-    clock = SystemClock()
+    clock = clock or SystemClock()
     engine = EmbeddedEngine(files, config, TopicConfig(), clock)
     await engine.start()
     services = services_on(engine, clock, config, engine.cluster_id)
     await services.settings.load()
     await services.groups.start()
+    await services.queues.start()
     server = KafkaServer(services)
     await server.start("127.0.0.1", 0)
     yield services, server
     await server.stop()
+    await services.queues.stop()
     await services.groups.stop()
     await engine.stop()
 
 
 @contextlib.contextmanager
-def running_broker(files: Files | None = None, **settings: Any) -> Iterator[RunningBroker]:
+def running_broker(files: Files | None = None, *, clock: Clock | None = None, **settings: Any) -> Iterator[RunningBroker]:
     """A running broker; it is stopped with the context."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="broker")
     thread.start()
-    context = opened(files or MemoryFiles(), **settings)
+    context = opened(files or MemoryFiles(), clock, **settings)
 
     def run(work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, loop).result(_DEADLINE_S)

@@ -1,11 +1,13 @@
 """A connection as a client feels it: order, waiting, half requests, nonsense. The client is a bare socket."""
 
+import re
 import struct
 import time
 from typing import Any
 
 import pytest
 
+from logbroker.clock import ManualClock
 from logbroker.wire.apis import Api
 from logbroker.wire.codes import ErrorCode
 from tests.kafka_api.broker import RunningBroker, running_broker
@@ -247,6 +249,31 @@ def test_apiversions_of_a_later_version_is_answered_in_v0_with_the_table(client:
     assert ranges == {api.key: (api.min_version, api.max_version) for api in Api}
 
 
+@pytest.mark.parametrize(("api", "version"), [(Api.PRODUCE, 9), (Api.FETCH, 12), (Api.LIST_GROUPS, 2), (Api.METADATA, 9)])
+def test_a_failure_nobody_foresaw_is_logged_once_and_answered(
+    caplog: pytest.LogCaptureFixture, api: Api, version: int
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("planted")
+
+    bodies = {
+        Api.PRODUCE: produce_body(9, "planted", batch(b"x")),
+        Api.FETCH: fetch_body(12, "planted"),
+        Api.LIST_GROUPS: b"",
+        Api.METADATA: kafka_python_encode("MetadataRequest", 9, {"topics": [{"name": "planted"}]}),
+    }
+    with running_broker() as broker, connected(broker) as client:
+        broker.create_topic("planted")
+        services: Any = broker.services
+        services.queues.kafka_refusal = services.engine.topic = services.groups.list_groups = fail
+        answer = client.ask(api, version, bodies[api])
+        assert str(int(ErrorCode.UNKNOWN_SERVER_ERROR)) in re.findall(r"'error_code': (-?\d+)", str(answer))
+        assert client.ask(Api.API_VERSIONS, 3, VERSIONS_BODY)["error_code"] == 0
+    planted = [record for record in caplog.records if record.exc_info and record.exc_info[0] is ZeroDivisionError]
+    assert len(planted) == 1
+    caplog.clear()
+
+
 # -- limits ----------------------------------------------------------------------------------------------------------
 
 
@@ -266,3 +293,28 @@ def test_connections_above_the_limit_are_closed_at_once() -> None:
                 assert third.is_closed_by_peer()
         eventually(lambda: broker.connections == 0)
         assert serves(broker)
+
+
+def test_a_connection_that_is_idle_gives_memory_back_and_is_closed_at_last() -> None:
+    clock = ManualClock()
+    with running_broker(clock=clock, kafka_max_idle_ms=60_000) as broker, connected(broker) as client:
+        client.ask(Api.API_VERSIONS, 3, VERSIONS_BODY)
+        broker.create_topic("waited-for")
+        with connected(broker) as waiting:
+            waiting.send(Api.FETCH, 12, fetch_body(12, "waited-for", max_wait_ms=600_000))
+            eventually(lambda: broker.services.waiting.count == 1)
+            clock.advance(59_999)
+            broker.call(broker.server.sweep)
+            assert client.ask(Api.API_VERSIONS, 3, VERSIONS_BODY)["error_code"] == 0
+            clock.advance(60_000)
+            broker.call(broker.server.sweep)
+            assert client.is_closed_by_peer()
+            assert broker.services.waiting.count == 1
+
+
+def test_what_changes_something_goes_on_although_its_client_has_gone(broker: RunningBroker) -> None:
+    with connected(broker) as leaving:
+        body = {"topics": [{"name": "left-behind", "num_partitions": 50, "replication_factor": 1}], "timeout_ms": 1}
+        leaving.send(Api.CREATE_TOPICS, 5, kafka_python_encode("CreateTopicsRequest", 5, body))
+    eventually(lambda: "left-behind" in {info.name for info in broker.services.engine.topics()})
+    assert broker.call(lambda: broker.services.topics.get("left-behind").partitions) == 50

@@ -9,6 +9,7 @@ import pytest
 
 from logbroker.errors import FlushFailed, LogbrokerError
 from logbroker.model import ProducerStamp, Record, TopicPartition
+from logbroker.queues.settings import QueueSettings
 from logbroker.records.batch import (
     APPEND_TIME_BIT,
     CONTROL_BIT,
@@ -138,6 +139,18 @@ def test_where_nothing_may_be_written(
     client: RawClient, topic: str, name: str, partition: int, expected: ErrorCode
 ) -> None:
     assert code(client, name.format(topic=topic), GOOD, partition=partition) == expected
+
+
+def test_a_queue_with_priorities_is_written_by_partition_only_where_it_says_so(
+    broker: RunningBroker, client: RawClient
+) -> None:
+    for name, settings, expected in (
+        ("by-priority", QueueSettings(priorities=3), ErrorCode.POLICY_VIOLATION),
+        ("by-partition", QueueSettings(priorities=3, kafka_produce="by_partition"), ErrorCode.NONE),
+        ("plain-queue", QueueSettings(), ErrorCode.NONE),
+    ):
+        broker.do(broker.services.queues.ensure(name, settings))
+        assert code(client, name, GOOD) == expected
 
 
 def test_a_request_that_breaks_a_rule_fails_whole(broker: RunningBroker, client: RawClient, topic: str) -> None:
