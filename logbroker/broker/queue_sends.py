@@ -56,6 +56,7 @@ class QueueSends:
         dispatcher = self._queues.get(queue)
         messages = [self._with_headers(message) for message in messages]
         self._check(dispatcher, messages)
+        dispatcher.has_ttl = dispatcher.has_ttl or any(message.ttl_ms is not None for message in messages)
         if all(message.dedup_id is None for message in messages):
             return await self._send(dispatcher, messages)
         return await self._deduplicated(dispatcher, messages)

@@ -55,7 +55,7 @@ class Queues:
         self._clock = clock
         self._counters = QueueCounters(metrics)
         self._dispatchers: dict[str, Dispatcher] = {}
-        self._damaged: dict[str, LogbrokerError] = {}
+        self._damaged: dict[str, tuple[Definition, LogbrokerError]] = {}
         self._changing = asyncio.Lock()
 
     # -- life ------------------------------------------------------------------------------------------------------------
@@ -76,7 +76,7 @@ class Queues:
             await dispatcher.start()
         except LogbrokerError as error:
             log.error("queue %s cannot be loaded: %s: %s", definition.name, error.code, error)
-            self._damaged[definition.name] = error
+            self._damaged[definition.name] = definition, error
             await dispatcher.close()
             return None
         self._dispatchers[definition.name] = dispatcher
@@ -111,7 +111,7 @@ class Queues:
         if dispatcher is not None:
             return dispatcher
         if name in self._damaged:
-            raise self._damaged[name]
+            raise self._damaged[name][1]
         check_topic_name(name)
         _check_length(name)
         raise QueueNotFound(f"there is no queue {name!r}", queue=name)
@@ -182,7 +182,7 @@ class Queues:
         await self._engine.define(definition.key, definition.to_json(), create=create, adopt=adopt)
         dispatcher = await self._load(definition)
         if dispatcher is None:
-            raise self._damaged[name]
+            raise self._damaged[name][1]
         return dispatcher
 
     async def _starts(self, topic: TopicInfo, start: Start) -> dict[int, int]:
@@ -263,18 +263,24 @@ class Queues:
         Raises QueueNotFound, PreconditionFailed.
         """
         async with self._changing:
-            dispatcher = self.get(name)
-            self._check_tag(dispatcher, tag)
-            definition = dispatcher.definition
-            del self._dispatchers[name]
-            await dispatcher.close()
-            dispatcher.release_holds()
+            definition = await self._ended(name, tag)
             topics = [definition.journal.topic, definition.retry, definition.dead, *(() if keep_topic else (name,))]
             there = [topic for topic in topics if self._find_topic(topic) is not None]
             await self._engine.define(definition.key, None, delete=there)
             self._counters.forget(name)
             if not keep_topic:
                 await self._topics.forgotten(name)
+
+    async def _ended(self, name: str, tag: str | None) -> Definition:
+        """Stop serving a queue, also one that could not be loaded."""
+        if name in self._damaged:
+            return self._damaged.pop(name)[0]
+        dispatcher = self.get(name)
+        self._check_tag(dispatcher, tag)
+        del self._dispatchers[name]
+        await dispatcher.close()
+        dispatcher.release_holds()
+        return dispatcher.definition
 
 
 def check_queue_name(name: str) -> None:

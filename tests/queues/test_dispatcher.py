@@ -17,6 +17,7 @@ from logbroker.errors import (
     InvalidRequest,
     LeaseLost,
     MessageNotFound,
+    PartitionDamaged,
     QueueFull,
     QueueNotFound,
     TopicInUse,
@@ -501,3 +502,35 @@ async def test_kafka_producers_may_not_scatter_priorities_unless_told(shell: She
     assert queues.kafka_refusal("other") is None
     await queues.alter("jobs", {"kafka_produce": "by_partition"})
     assert queues.kafka_refusal("jobs") is None
+
+
+async def test_t25_what_nobody_receives_expires_by_the_clock_too(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("logbroker.queues.dispatcher.dispatcher.UPKEEP_S", 0.005)
+    await shell.create()
+    await shell.send("brief", ttl_ms=1_000)
+    await shell.send("lasting")
+    await settled()
+    await shell.advance(1_000)
+    await settled()
+    assert await shell.queue.size.counts() == (1, 0, 0, 0, 1, 0)
+
+
+async def test_a_queue_whose_journal_is_damaged_answers_so_and_can_be_deleted(clock: ManualClock) -> None:
+    files = MemoryFiles()
+    async with running(files, clock) as shell:
+        await shell.create()
+        await shell.send("x")
+        await shell.one()
+        await Shell(shell.services, clock, "other").create()
+        journal = shell.queue.definition.journal
+        topic_id = shell.services.engine.topic(journal.topic).id
+    path = f"topics/{topic_id}/0/{0:020d}.log"
+    file = files.open(path)
+    file.pwrite(b"\xff" * 8, 20)
+    file.close()
+    async with running(files, clock) as shell:
+        with pytest.raises(PartitionDamaged):
+            shell.services.queues.get("jobs")
+        assert shell.services.queues.get("other") is not None
+        await shell.services.queues.delete("jobs")
+        await shell.create()

@@ -18,6 +18,7 @@ from logbroker.machine import Event
 from logbroker.model import Record
 from logbroker.queues import commands as c
 from logbroker.queues import events as e
+from logbroker.queues.acquire import MAX_EXPIRING
 from logbroker.queues.dispatcher.definition import Definition
 from logbroker.queues.dispatcher.letters import DeadLetters
 from logbroker.queues.dispatcher.mover import QueueMover
@@ -60,6 +61,8 @@ class Dispatcher:
         self.definition = definition
         self.tally = Tally(definition.name, counters)
         self.closing = False
+        self.has_ttl = False
+        """Whether a message with a time to live of its own was sent."""
         self._engine = engine
         self._clock = clock
         self._run = run
@@ -167,6 +170,9 @@ class Dispatcher:
     async def _keep_up(self) -> None:
         while True:
             await asyncio.sleep(UPKEEP_S)
+            if self.has_ttl or self.definition.settings.message_ttl_ms is not None:
+                for partition in self.partitions:  # what nobody receives must not outlive its time either
+                    await partition.feed(MAX_EXPIRING)
             if self._heard.is_set():
                 self._heard.clear()
                 await self._upkeep.let_go()

@@ -14,7 +14,7 @@ from typing import Any
 from logbroker.clock import Clock
 from logbroker.config import KIB
 from logbroker.engine.api import Engine, Isolation, RecordsRead
-from logbroker.errors import CorruptMessage, MessageNotFound, OffsetOutOfRange, UnknownTopicOrPartition
+from logbroker.errors import CorruptMessage, MessageNotFound, OffsetOutOfRange, PartitionDamaged, UnknownTopicOrPartition
 from logbroker.journal import Journal
 from logbroker.model import Bounds, StoredRecord
 from logbroker.queues import commands as c
@@ -75,11 +75,6 @@ class QueuePartition:
         await self._take_over(Source.RETRY, self.machine.floor(Source.RETRY))
         await self._take_over(Source.DEAD, self.machine.seen(Source.DEAD))
 
-    async def catch_up(self) -> None:
-        """Read the copy topics on from where they were seen: for copies of whose append nobody knows."""
-        for source in (Source.RETRY, Source.DEAD):
-            await self._take_over(source, self.machine.seen(source))
-
     async def _take_over(self, source: Source, offset: int) -> None:
         bounds = await self.bounds(source)
         offset = max(offset, bounds.log_start_offset)
@@ -114,7 +109,14 @@ class QueuePartition:
         if self.machine.available(self._clock.now()):
             return True
         intake = self.machine.intake
-        return intake is not None and intake < (await self.bounds(Source.SOURCE)).last_stable_offset
+        return intake is not None and intake < await self.end()
+
+    async def end(self) -> int:
+        """Where the source can be read up to. A damaged one holds nothing for now, so that the others are served."""
+        try:
+            return (await self.bounds(Source.SOURCE)).last_stable_offset
+        except PartitionDamaged:
+            return 0
 
     async def feed(self, enough: int) -> None:
         """Read until ``enough`` messages can be leased, or there are no more."""

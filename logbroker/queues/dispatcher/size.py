@@ -63,8 +63,7 @@ class QueueSize:
         return sum([await self._open(partition) for partition in self._partitions])
 
     async def _open(self, partition: QueuePartition) -> int:
-        end = (await partition.bounds(Source.SOURCE)).last_stable_offset
-        return partition.machine.backlog(end) + partition.machine.retries
+        return partition.machine.backlog(await partition.end()) + partition.machine.retries
 
     async def _expire(self) -> None:
         """Let messages leave whose time to live is over."""
@@ -94,7 +93,7 @@ class QueueSize:
         return max(ages, default=0)
 
     async def _age_ms(self, partition: QueuePartition) -> int:
-        end = (await partition.bounds(Source.SOURCE)).last_stable_offset
+        end = await partition.end()
         first = partition.machine.floor(Source.SOURCE)
         records = await partition.records_at(Source.SOURCE, [first]) if first < end else []
         return max(0, self._clock.now().wall_ms - records[0].timestamp_ms) if records else 0

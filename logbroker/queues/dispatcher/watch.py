@@ -14,7 +14,6 @@ from logbroker.engine.api import Engine
 from logbroker.errors import LogbrokerError
 from logbroker.queues.dispatcher.bell import Bell
 from logbroker.queues.dispatcher.partition import QueuePartition
-from logbroker.queues.positions import Source
 
 _RETRY_S = 1.0
 
@@ -62,7 +61,7 @@ class Watch:
                 with contextlib.suppress(asyncio.CancelledError, LogbrokerError):
                     await waiting
         for partition in self._partitions:
-            partition.noticed = (await partition.bounds(Source.SOURCE)).high_watermark
+            partition.noticed = await partition.end()
 
     def _until_due_s(self) -> float | None:
         now = self._clock.now().wall_ms
