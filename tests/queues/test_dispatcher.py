@@ -534,3 +534,31 @@ async def test_a_queue_whose_journal_is_damaged_answers_so_and_can_be_deleted(cl
         assert shell.services.queues.get("other") is not None
         await shell.services.queues.delete("jobs")
         await shell.create()
+
+
+async def test_finished_retries_are_trimmed_but_not_what_a_repeated_send_may_ask_for(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("logbroker.queues.dispatcher.dispatcher.UPKEEP_S", 0.005)
+    monkeypatch.setattr("logbroker.queues.dispatcher.upkeep.WORTH_TRIMMING", 10)
+    retry = TopicPartition("jobs.retry", 0)
+    await shell.create(dedup_window_ms=HOUR)
+
+    async def fail_and_ack(count: int) -> None:
+        await shell.send(*["x"] * count)
+        for received in await shell.receive(count):
+            await shell.nack(received, 0)
+        await shell.ack(*await shell.receive(count))
+        await settled()
+        await settled()
+
+    await fail_and_ack(30)
+    assert (await shell.services.engine.bounds(retry)).log_start_offset == 30
+    [kept] = await shell.send("y", dedup_id="one", due_ms=shell.clock.now().wall_ms + 1)
+    await shell.advance(1)
+    await shell.ack(*await shell.receive(5))
+    await fail_and_ack(30)
+    assert (await shell.services.engine.bounds(retry)).log_start_offset == 30 == kept.id.first.offset
+    await shell.advance(HOUR)
+    await fail_and_ack(1)
+    assert (await shell.services.engine.bounds(retry)).log_start_offset == 62

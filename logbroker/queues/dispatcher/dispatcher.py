@@ -73,8 +73,8 @@ class Dispatcher:
         self.partitions: list[QueuePartition] = []
         self._receiver = Receiver(self.partitions, definition.settings, clock)
         self._watch = Watch(engine, clock, self.partitions, self._receiver.bell)
-        self._upkeep = Upkeep(engine, clock, self._journal, definition, self.partitions)
         self.deduplication = Deduplication(engine, clock, self.partitions, definition.settings.dedup_window_ms)
+        self._upkeep = Upkeep(engine, self._journal, definition, self.partitions, self.deduplication)
         self.peek = Peek(self.partitions, clock, definition.settings.priorities)
         self.letters = DeadLetters(self.partitions, self.peek)
         self.settle = Settlements(self.partitions, clock, definition.incarnation)

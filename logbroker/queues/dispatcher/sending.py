@@ -6,12 +6,13 @@ Invariants: an id counts from when it was first accepted; only a durable send ma
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from logbroker.clock import Clock
 from logbroker.engine.api import Engine
-from logbroker.errors import CorruptMessage, UnknownTopicOrPartition
+from logbroker.errors import CorruptMessage, PartitionDamaged, UnknownTopicOrPartition
 from logbroker.model import Header, StoredRecord, TopicPartition
 from logbroker.queues.dedup import Accepted, DedupWindow
 from logbroker.queues.dispatcher.partition import READ_BYTES, QueuePartition
@@ -39,6 +40,9 @@ class Deduplication:
         self._under_way: dict[str, asyncio.Event] = {}
         self._loading = asyncio.Lock()
         self._is_loaded = False
+        self._kept_back: dict[int, deque[tuple[int, int]]] = {}
+        """By partition, the retry offsets of messages with an id that were published for later, and since when."""
+        self._ends_at_start: dict[int, int] = {}
 
     def configure(self, window_ms: int) -> None:
         """Another window from now on."""
@@ -58,8 +62,40 @@ class Deduplication:
 
     def end(self, dedup_id: str, sent: Sent | None) -> None:
         """A send that was begun is durable, or has failed and may be tried again."""
-        self._window.end(dedup_id, None if sent is None else Accepted(sent, self._clock.now().wall_ms))
+        now_ms = self._clock.now().wall_ms
+        self._window.end(dedup_id, None if sent is None else Accepted(sent, now_ms))
+        if sent is not None:
+            self._keep_back(sent, now_ms)
         self._under_way.pop(dedup_id).set()
+
+    def _keep_back(self, sent: Sent, at_ms: int) -> None:
+        if sent.id.first.source is Source.RETRY:
+            self._kept_back.setdefault(sent.partition, deque()).append((sent.id.first.offset, at_ms))
+
+    async def floor(self, partition: QueuePartition, source: Source) -> int | None:
+        """The lowest offset of a topic whose id may still be asked for after a restart.
+
+        Copies are no sends, so of the retry topic only messages that were published for later are needed; before the window
+        was loaded, whatever was there at the start and is young enough may be one.
+        """
+        since = self._clock.now().wall_ms - self._window.window_ms
+        kept = self._kept_back.get(partition.number, deque())
+        while kept and kept[0][1] < since:
+            kept.popleft()
+        young = await self._first_since(partition, source, since)
+        if source is Source.SOURCE:
+            return young
+        end = self._ends_at_start.setdefault(partition.number, (await partition.bounds(source)).high_watermark)
+        if not self._is_loaded and young is not None and young < end:
+            return young
+        return kept[0][0] if kept else None
+
+    async def _first_since(self, partition: QueuePartition, source: Source, since_ms: int) -> int | None:
+        try:
+            found = await self._engine.offset_at(partition.place.topic(source), since_ms)
+        except (UnknownTopicOrPartition, PartitionDamaged):
+            return None
+        return None if found is None else found.offset
 
     # -- loading ---------------------------------------------------------------------------------------------------------
 
@@ -75,11 +111,7 @@ class Deduplication:
         """Read what was appended since the window began."""
         where = partition.place.topic(source)
         since = self._clock.now().wall_ms - self._window.window_ms
-        try:
-            first = await self._engine.offset_at(where, since)
-        except UnknownTopicOrPartition:
-            return
-        offset = None if first is None else first.offset
+        offset = await self._first_since(partition, source, since)
         while offset is not None:
             records, offset = await self._slice(where, offset)
             for record in records:
@@ -101,6 +133,7 @@ class Deduplication:
         message_id = MessageId(place.incarnation, place.partition, Position(source, record.offset))
         sent = Sent(message_id, place.partition, record.offset if source is Source.SOURCE else None)
         self._window.remember(dedup_id, Accepted(sent, record.timestamp_ms))
+        self._keep_back(sent, record.timestamp_ms)
 
 
 def _dedup_id(headers: Sequence[Header]) -> str | None:

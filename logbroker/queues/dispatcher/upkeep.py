@@ -8,13 +8,13 @@ ask for stays. A retry or dead-letter topic is trimmed only when that is worth a
 import logging
 from collections.abc import Sequence
 
-from logbroker.clock import Clock
 from logbroker.engine.api import Engine
 from logbroker.errors import LogbrokerError, UnknownTopicOrPartition
 from logbroker.model import TopicPartition
 from logbroker.queues import commands as c
 from logbroker.queues.dispatcher.definition import Definition
 from logbroker.queues.dispatcher.partition import LeaseJournal, QueuePartition
+from logbroker.queues.dispatcher.sending import Deduplication
 from logbroker.queues.positions import Position, Source
 from logbroker.queues.settings import QueueSettings
 
@@ -32,13 +32,13 @@ class Upkeep:
     def __init__(
         self,
         engine: Engine,
-        clock: Clock,
         journal: LeaseJournal,
         definition: Definition,
         partitions: Sequence[QueuePartition],
+        deduplication: Deduplication,
     ) -> None:
         self._engine = engine
-        self._clock = clock
+        self._deduplication = deduplication
         self._journal = journal
         self._holder = definition.key
         self._partitions = partitions
@@ -65,14 +65,8 @@ class Upkeep:
 
     async def _floor(self, partition: QueuePartition, source: Source) -> int:
         floor = partition.machine.floor(source)
-        if source is Source.DEAD:
-            return floor
-        since = self._clock.now().wall_ms - self.settings.dedup_window_ms
-        try:
-            recent = await self._engine.offset_at(partition.place.topic(source), since)
-        except UnknownTopicOrPartition:
-            return floor
-        return floor if recent is None else min(floor, recent.offset)
+        needed = None if source is Source.DEAD else await self._deduplication.floor(partition, source)
+        return floor if needed is None else min(floor, needed)
 
     async def _trim(self, where: TopicPartition, floor: int) -> None:
         start = self._trimmed.get(where)
