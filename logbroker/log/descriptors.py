@@ -3,11 +3,13 @@
 What lives here: a file that is open only while it is used (``OpenFile``), and the shared bound (``Descriptors``). What may
 not: what the files are for. A map keeps a descriptor as well, so it is counted and dropped with its file.
 Invariant: at most ``limit`` are held here. Letting go only drops a reference: a flush, a cold read or a view that still
-uses one keeps it alive until it is done. Used on one thread.
+uses one keeps it alive until it is done. Used on one thread, but for what ``to_flush`` returns.
 """
 
 from collections import OrderedDict
+from typing import Protocol
 
+from logbroker.errors import StorageError
 from logbroker.log.files import File, Files, Mapping
 
 
@@ -35,6 +37,36 @@ class Descriptors:
     def gave_back(self, file: "OpenFile") -> None:
         """``file`` holds nothing any more."""
         self.held -= self._open.pop(file, 0)
+
+
+class FlushesData(Protocol):
+    """Something that can be made durable, once."""
+
+    def fdatasync(self) -> None:
+        """As ``File.fdatasync``."""
+        ...
+
+
+class _Unopened:
+    """A written file, opened only to be flushed. Linux tells it of a failed write-back that nobody was told of yet."""
+
+    __slots__ = ("_files", "_path")
+
+    def __init__(self, files: Files, path: str) -> None:
+        self._files = files
+        self._path = path
+
+    def fdatasync(self) -> None:
+        try:
+            file = self._files.open(self._path)
+        except StorageError:
+            if self._files.exists(self._path):
+                raise
+            return  # its topic was deleted meanwhile
+        try:
+            file.fdatasync()
+        finally:
+            file.close()
 
 
 class OpenFile:
@@ -82,6 +114,10 @@ class OpenFile:
         if self.mapped is not None:
             self.mapped = self.view = None
             self._descriptors.took(self, -1)
+
+    def to_flush(self) -> FlushesData:
+        """The file, for a thread to flush; it stays closed until then if it is closed now."""
+        return self._file or _Unopened(self._files, self.path)
 
     def let_go(self) -> None:
         """Close, unless somebody still holds the file or the map."""

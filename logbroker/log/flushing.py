@@ -8,8 +8,7 @@ front of it; a ticket covers exactly what was written when it was made. A flush 
 
 from dataclasses import dataclass
 
-from logbroker.log.descriptors import OpenFile
-from logbroker.log.files import File
+from logbroker.log.descriptors import FlushesData, OpenFile
 from logbroker.log.state import SegmentState
 
 
@@ -17,7 +16,7 @@ from logbroker.log.state import SegmentState
 class FlushTicket:
     """What one flush covers. ``sync`` may run in any thread, once."""
 
-    files: tuple[File, ...]
+    files: tuple[FlushesData, ...]
     state: SegmentState
     """The active segment at the time; everything before its ``next_offset`` is durable after ``sync``."""
     checkpoint_due: bool
@@ -50,9 +49,9 @@ class Dirty:
         """The file is gone."""
         self._files.pop(path, None)
 
-    def take(self) -> tuple[File, ...]:
-        """Hand over what is dirty. Raises StorageError, and then it still is."""
-        files = tuple([file.get() for file, _ in self._files.values()])
+    def take(self) -> tuple[FlushesData, ...]:
+        """Hand over what is dirty. Of files that are not open now, however many, one at a time will be."""
+        files = tuple([file.to_flush() for file, _ in self._files.values()])
         for file, done in self._files.values():
             if done:
                 file.let_go()

@@ -51,6 +51,35 @@ def test_open_files_stay_within_the_limit(logs: list[PartitionLog]) -> None:
     assert open_descriptors() <= before
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts descriptors as Linux shows them")
+def test_a_flush_of_many_segments_opens_them_one_at_a_time(logs: list[PartitionLog]) -> None:
+    log = logs[0]
+    gc.collect()
+    before = open_descriptors()
+    for number in range(100):
+        append(log, b"%d" % number * 200)
+    ticket = log.begin_flush()
+    assert ticket is not None and len(ticket.files) > 100
+    assert open_descriptors() <= before + LIMIT + 3
+    ticket.sync()
+    assert open_descriptors() <= before + LIMIT + 3
+    log.finish_flush(ticket)
+    assert log.flushed_offset == log.end_offset == 100
+
+
+def test_a_flush_of_a_file_that_went_with_its_topic_is_no_failure(tmp_path: Path) -> None:
+    files = DiskFiles(tmp_path)
+    config = TopicConfig(segment_bytes=500)
+    log = PartitionLog.open(files, "t", TopicPartition("t", 0), config, NOW, Descriptors(2))
+    for number in range(5):
+        append(log, b"%d" % number * 500)
+    ticket = log.begin_flush()
+    assert ticket is not None
+    log.delete()
+    files.rmtree("t")
+    ticket.sync()
+
+
 def test_a_flush_that_is_under_way_keeps_its_files_open(logs: list[PartitionLog]) -> None:
     append(logs[0], b"first")
     ticket = logs[0].begin_flush()
