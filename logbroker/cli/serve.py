@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -17,12 +18,15 @@ import click
 
 from logbroker.cli import failures, settings
 from logbroker.cli.framework import Command, Invocation, pass_invocation
-from logbroker.config import DURABILITIES, TOPIC_SETTINGS
+from logbroker.config import BROKER_SETTINGS, DURABILITIES, TOPIC_SETTINGS, BrokerConfig, configured
 from logbroker.errors import FlushFailed
 
 if TYPE_CHECKING:
     from logbroker.node import Node
 
+log = logging.getLogger(__name__)
+
+_ENOUGH_DESCRIPTORS = 1 << 20
 _PLAIN_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -55,8 +59,25 @@ def serve(invocation: Invocation, /, config_file: Path | None, **flags: Any) -> 
     given = {name: value for name, value in {"data_dir": invocation.data_dir, **flags}.items() if value not in (None, ())}
     effective = settings.load(given, os.environ, config_file)
     _log_to_stderr(effective.broker.log_level)
+    effective = replace(effective, broker=_within_descriptors(effective.broker))
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_serve(effective))
+
+
+def _within_descriptors(broker: BrokerConfig) -> BrokerConfig:
+    """Take as many descriptors as this process may have, and leave half of them for connections."""
+    try:
+        import resource
+    except ImportError:  # not a Unix
+        return broker
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = _ENOUGH_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _ENOUGH_DESCRIPTORS)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    room = max(allowed // 2, BROKER_SETTINGS["max_open_files"].at_least or 0)
+    if broker.max_open_files <= room:
+        return broker
+    log.warning("max_open_files is lowered to %d: this process may have %d descriptors (ulimit -n)", room, allowed)
+    return configured(broker, {"max_open_files": room})
 
 
 def _log_to_stderr(level: str) -> None:

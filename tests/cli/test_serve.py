@@ -194,6 +194,27 @@ def test_a_failed_flush_ends_the_process_within_a_second_and_acknowledges_nothin
         assert "error[FLUSH_FAILED]: " in broker.process.stderr.read()
 
 
+_FEW_DESCRIPTORS = """
+import resource, sys
+from logbroker.cli.main import run
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (128, 256))
+sys.exit(run(sys.argv[1:]))
+"""
+
+
+def test_more_partitions_than_descriptors_are_served_all_the_same(tmp_path: Path) -> None:
+    program = ("-c", _FEW_DESCRIPTORS)
+    with serving(tmp_path, "--kafka", "off", program=program) as broker, HttpClient(broker.url) as client:
+        client.request("PUT", path("topics", "t"), body={"partitions": 400})
+        records = [{"value": str(partition), "partition": partition} for partition in range(400)]
+        answer = client.request("POST", path("topics", "t", "records"), body={"records": records})
+        assert [result["offset"] for result in answer["results"]] == [0] * 400
+        assert broker.stop() == 0
+        assert broker.process.stderr is not None
+        assert "max_open_files is lowered to 128: this process may have 256 descriptors" in broker.process.stderr.read()
+
+
 def test_the_process_runs_without_uvloop_too(tmp_path: Path) -> None:
     program = ("-c", "import sys; sys.modules['uvloop'] = None; from logbroker.cli.main import main; main()")
     with serving(tmp_path, "--kafka", "off", program=program) as broker:
