@@ -290,3 +290,33 @@ async def test_a_plain_produce_to_a_queue_with_priorities_has_the_lowest(queue: 
     received = await queue.receive(20)
     assert len(received) == 9
     assert {message["priority"] for message in received} == {0}
+
+
+async def test_t8_what_a_receive_asks_for_comes_before_what_the_queue_says(queue: Queue) -> None:
+    await queue.create(visibility_timeout_ms=5_000)
+    await queue.send("a", "b")
+    now_ms = queue.clock.now().wall_ms
+    assert (await queue.one())["receipt_expires_ms"] == now_ms + 5_000
+    assert (await queue.one(visibility_timeout_ms=9_000))["receipt_expires_ms"] == now_ms + 9_000
+
+
+async def test_a_queue_attaches_to_a_topic_where_it_is_told(queue: Queue) -> None:
+    await queue.door.topic("jobs")
+    await queue.door.produce({"value": "old"}, topic="jobs")
+    await queue.create(start={"at": "earliest"})
+    assert values(await queue.receive(5)) == ["old"]
+    described = (await queue.door("GET", "/v1/topics/jobs")).json
+    assert (described["kind"], described["owner"]) == ("queue", "queue:jobs")
+    assert (await queue.door("DELETE", f"{queue.path}?keep_topic=true")).status == 204
+    assert (await queue.door("GET", "/v1/topics/jobs")).json["owner"] is None
+
+
+async def test_a_tag_guards_changes(queue: Queue) -> None:
+    await queue.create(max_size=5)
+    tag = (await queue.door("GET", queue.path)).headers["ETag"]
+    changed = await queue.door("PATCH", queue.path, {"max_size": 6}, headers={"If-Match": tag})
+    assert (changed.status, changed.json["config"]["max_size"]) == (200, 6)
+    again = await queue.door("PATCH", queue.path, {"max_size": 7}, headers={"If-Match": tag})
+    assert again.failure == (412, "PRECONDITION_FAILED")
+    assert (await queue.door("PUT", queue.path, {"max_size": 8})).failure == (409, "CONFIG_CONFLICT")
+    assert (await queue.door("PUT", f"{queue.path}?replace=true", {"max_size": 8})).status == 200
