@@ -4,6 +4,7 @@ What lives here: reading the original of a recipe, appending the record, finding
 What may not: what a failed move means; that is the machine's business.
 """
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from logbroker.engine.api import Engine
@@ -34,11 +35,19 @@ class EngineMover:
             if isinstance(move.record, Record)
             else move.record.make(await self._original(*move.record.original))
         )
-        before = (await self._engine.bounds(move.where)).high_watermark
+        return await self.append(move.where, record)
+
+    async def append(self, where: TopicPartition, record: Record) -> int:
+        """Append a record and return its offset once it is durable. Raises what appends and reads raise."""
+        return await self.append_all(where, [record])
+
+    async def append_all(self, where: TopicPartition, records: Sequence[Record]) -> int:
+        """Append records as one batch and return the first offset once they are durable. Raises as ``append``."""
+        before = (await self._engine.bounds(where)).high_watermark
         try:
-            return (await self._engine.append(move.where, [record], durable=True)).base_offset
+            return (await self._engine.append(where, records, durable=True)).base_offset
         except AppendUnknown:
-            offset = await self._find(move.where, before, record)
+            offset = await self._find(where, before, records)
             if offset is None:
                 raise
             return offset
@@ -54,13 +63,18 @@ class EngineMover:
         read = await self._engine.read(where, offset, max_bytes=1, max_records=1)
         return read.records[0] if read.records and read.records[0].offset == offset else None
 
-    async def _find(self, where: TopicPartition, offset: int, record: Record) -> int | None:
-        """Where ``record`` stands at or after ``offset``, if it does."""
+    async def _find(self, where: TopicPartition, offset: int, records: Sequence[Record]) -> int | None:
+        """Where ``records`` stand side by side at or after ``offset``, if they do."""
+        wanted = [(record.key, record.value, record.headers) for record in records]
+        found: list[StoredRecord] = []
         while True:
             read = await self._engine.read(where, offset, max_bytes=READ_BYTES)
-            for stored in read.records:
-                if (stored.key, stored.value, stored.headers) == (record.key, record.value, record.headers):
-                    return stored.offset
+            found += read.records
             if read.next_offset >= read.bounds.high_watermark:
-                return None
+                break
             offset = read.next_offset
+        contents = [(stored.key, stored.value, stored.headers) for stored in found]
+        for index in range(len(contents) - len(wanted) + 1):
+            if contents[index : index + len(wanted)] == wanted:
+                return found[index].offset
+        return None

@@ -85,3 +85,25 @@ async def test_t23_gaps_in_the_log_are_no_messages(shell: Shell) -> None:
     assert texts(received) == ["a", "b", "c"]
     await shell.ack(*received)
     assert await shell.queue.size.counts() == (0, 0, 0, 0, 0, 0)
+
+
+async def test_messages_that_fail_together_are_copied_together_and_refused_alone(shell: Shell, engine: FakeEngine) -> None:
+    await shell.create()
+    await shell.send(*"abcdef")
+    received = await shell.receive(6)
+    assert await shell.queue.settle.reject([(one.receipt, "bad") for one in received[:3]]) == [None] * 3
+    assert [count for where, count in engine.appends if where == DEAD] == [3]
+    engine.fail_next_append(StorageError("one of them is too much"), DEAD)
+    assert await shell.queue.settle.reject([(one.receipt, "bad") for one in received[3:]]) == [None] * 3
+    assert [count for where, count in engine.appends if where == DEAD] == [3, 1, 1, 1]
+    assert await dead(shell) == [b"a", b"b", b"c", b"d", b"e", b"f"]
+
+
+async def test_a_group_of_copies_of_which_nobody_knows_is_looked_for_as_a_whole(shell: Shell, engine: FakeEngine) -> None:
+    await shell.create()
+    engine.fail_next_append(AppendUnknown(), RETRY)
+    sent = await shell.send(*["same"] * 4, due_ms=shell.clock.now().wall_ms + 5)
+    assert len({one.id for one in sent}) == 4
+    assert [count for where, count in engine.appends if where == RETRY] == [4]
+    await shell.advance(5)
+    assert texts(await shell.receive(9)) == ["same"] * 4

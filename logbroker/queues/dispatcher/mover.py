@@ -7,23 +7,54 @@ Invariant: the copy topics have as many partitions as the source, and take its l
 import asyncio
 import contextlib
 from collections import OrderedDict
+from collections.abc import Sequence
+from typing import NamedTuple
 
+from logbroker.config import KIB
 from logbroker.engine.api import Engine, TopicInfo, TopicSpec
-from logbroker.errors import TopicAlreadyExists, UnknownTopicOrPartition
+from logbroker.errors import AppendUnknown, LogbrokerError, TopicAlreadyExists, UnknownTopicOrPartition
 from logbroker.journal import EngineMover
 from logbroker.machine import Move
-from logbroker.model import StoredRecord, TopicPartition
+from logbroker.model import Record, StoredRecord, TopicPartition
 from logbroker.queues.dispatcher.definition import Definition, copy_spec
 
 KEPT_READS = 8
 """Batches whose records are kept decoded."""
+GROUP_BYTES = 256 * KIB
+"""About how large a batch of copies may be."""
+_HEADERS_BYTES = 512
+
+
+class _Copy(NamedTuple):
+    """A copy on its way."""
+
+    record: Record
+    offset: "asyncio.Future[int]"
+
+    def done(self, offset: int) -> None:
+        if not self.offset.done():
+            self.offset.set_result(offset)
+
+    def fail(self, error: LogbrokerError) -> None:
+        if not self.offset.done():
+            self.offset.set_exception(error)
+
+
+def _fitting(copies: Sequence[_Copy]) -> int:
+    """How many of the copies go into one batch; at least one."""
+    size = 0
+    for count, copy in enumerate(copies):
+        size += sum(map(len, (copy.record.key or b"", copy.record.value or b""))) + _HEADERS_BYTES
+        if size > GROUP_BYTES and count:
+            return count
+    return len(copies)
 
 
 class QueueMover(EngineMover):
     """Carries out the moves of one queue.
 
-    A record is decoded with the whole batch it was sent in, so what was read last is kept: messages that are sent together
-    often fail together.
+    Messages that are sent together often fail together. A record is decoded with the whole batch it was sent in, so what
+    was read last is kept; and copies of one turn of the loop that go to one partition are appended as one batch.
     """
 
     def __init__(self, engine: Engine, definition: Definition) -> None:
@@ -31,11 +62,50 @@ class QueueMover(EngineMover):
         self._engine = engine
         self._definition = definition
         self._making = asyncio.Lock()
+        self._groups: dict[TopicPartition, list[_Copy]] = {}
+        self._appends: set[asyncio.Task[None]] = set()
         self._reads: OrderedDict[tuple[TopicPartition, int], dict[int, StoredRecord]] = OrderedDict()
 
     async def move(self, move: Move) -> int:
         await self._ensure(move.where.topic)
         return await super().move(move)
+
+    async def append(self, where: TopicPartition, record: Record) -> int:
+        copy = _Copy(record, asyncio.get_running_loop().create_future())
+        group = self._groups.setdefault(where, [])
+        group.append(copy)
+        if len(group) == 1:
+            task = asyncio.create_task(self._append_groups(where), name=f"copies to {where}")
+            self._appends.add(task)
+            task.add_done_callback(self._appends.discard)
+        return await copy.offset
+
+    async def _append_groups(self, where: TopicPartition) -> None:
+        await asyncio.sleep(0)  # what else this turn of the loop brings
+        copies = self._groups.pop(where)
+        while copies:
+            count = _fitting(copies)
+            part, copies = copies[:count], copies[count:]
+            task = asyncio.create_task(self._append_group(where, part), name=f"copies to {where}")
+            self._appends.add(task)
+            task.add_done_callback(self._appends.discard)
+
+    async def _append_group(self, where: TopicPartition, copies: Sequence["_Copy"]) -> None:
+        """Append copies as one batch, which is all or none; where it is refused, one by one: each has its own outcome."""
+        try:
+            first = await self.append_all(where, [copy.record for copy in copies])
+        except AppendUnknown as error:
+            for copy in copies:
+                copy.fail(error)
+        except LogbrokerError as error:
+            if len(copies) == 1:
+                copies[0].fail(error)
+            else:
+                for copy in copies:
+                    await self._append_group(where, [copy])
+        else:
+            for offset, copy in enumerate(copies, first):
+                copy.done(offset)
 
     async def original(self, where: TopicPartition, offset: int) -> StoredRecord | None:
         for key, records in reversed(self._reads.items()):
