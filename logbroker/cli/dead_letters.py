@@ -167,7 +167,7 @@ def redrive(
     execute: bool,
     edited: BinaryIO | None,
     go_on: str | None,
-    **options: float | None,
+    rate: float | None,
 ) -> int:
     """Send dead letters back to QUEUE: those with an ID, those that match a filter, or all.
 
@@ -183,8 +183,7 @@ def redrive(
             return _plan(invocation, client, queue, selection)
         if edited is not None:
             return _edit(invocation, client, path("queues", queue, "messages", f"{ids[0]}:redrive"), edited.read())
-        rate = {name: value for name, value in options.items() if value is not None}
-        body = {**selection, **rate, "dry_run": False}
+        body = {**selection, "dry_run": False, **({} if rate is None else {"rate": rate})}
         begun = client.request("POST", path("queues", f"{queue}:redrive"), body=body)
         return _follow(invocation, client, begun["operation"])
 

@@ -9,7 +9,7 @@ before a request, never after one.
 import http.client
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Self
 from urllib.parse import quote, urlencode, urlsplit
@@ -68,7 +68,7 @@ class HttpClient:
             if token is None:
                 return
 
-    def lines(self, target: str, query: Query | None = None) -> Iterator[Any]:
+    def lines(self, target: str, query: Query | None = None) -> Generator[Any, None, None]:
         """The decoded lines of an answer in NDJSON, as they come. Raises as ``request``, also when it breaks off."""
         with self._exchange("GET", _target(target, query), b"", {"Accept": "application/x-ndjson"}, 0) as response:
             try:

@@ -286,6 +286,16 @@ def test_an_export_that_breaks_off_fails(logbroker: CommandLine) -> None:
     assert broken.err.startswith("error[UNREACHABLE]: ")
 
 
+def test_a_client_that_has_read_a_part_of_an_export_can_go_on(logbroker: CommandLine) -> None:
+    bury(logbroker, "part", *["x" * 2_000] * 900)
+    with HttpClient(logbroker.url) as client:
+        assert client.get(path("queues", "part"))["name"] == "part"
+        lines = client.lines(path("queues", "part", "messages"), {"state": "dead"})
+        assert next(lines)["state"] == "dead"
+        lines.close()
+        assert client.get(path("queues", "part"))["counts"]["dead"] == 900
+
+
 def test_a_redrive_is_a_plan_until_execute(logbroker: CommandLine) -> None:
     bury(logbroker, "back", "no such user", "timeout", "timeout")
     plan = logbroker("dlq", "redrive", "back", "--error", "timeout")
