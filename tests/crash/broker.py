@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tools.bench.servers.logbroker import is_ready
@@ -18,20 +18,27 @@ _STOP_TIMEOUT = 20.0
 class Broker:
     """``logbroker serve`` on a directory. Its output goes to ``output``, one run after another."""
 
-    def __init__(self, directory: Path, arguments: Sequence[str] = (), *, kafka: bool = False) -> None:
+    def __init__(
+        self, directory: Path, arguments: Sequence[str] = (), *, kafka: bool = False, module: str = "logbroker"
+    ) -> None:
         self.port = free_port()
         self.kafka_port = free_port() if kafka else 0
         self.output = directory / "broker.txt"
-        self._command = [sys.executable, "-m", "logbroker", "serve", "--data-dir", str(directory / "data")]
+        self._command = [sys.executable, "-m", module, "serve", "--data-dir", str(directory / "data")]
         self._command += ["--http", f"{HOST}:{self.port}"]
         self._command += ["--kafka", f"{HOST}:{self.kafka_port}" if kafka else "off", *arguments]
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
-        """Start the process, without waiting for it."""
+    def start(self, environment: Mapping[str, str] | None = None) -> None:
+        """Start the process, without waiting for it; ``environment`` is added to this one."""
         with self.output.open("ab") as sink:
             self._process = subprocess.Popen(
-                self._command, stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.STDOUT, start_new_session=True
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **(environment or {})},
+                start_new_session=True,
             )
 
     def wait_until_ready(self) -> float:
@@ -44,6 +51,15 @@ class Broker:
                 raise AssertionError(f"the broker {'is not ready' if late else 'died'}:\n{self.tail()}")
             time.sleep(0.005)
         return time.monotonic() - begin
+
+    def dies_within(self, seconds: float) -> bool:
+        """Whether the process ends by itself in that time."""
+        assert self._process is not None
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
 
     def kill(self) -> None:
         """SIGKILL, and wait until it is gone."""

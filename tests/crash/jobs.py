@@ -4,8 +4,9 @@ What lives here: pure functions of a history, as in ``checker``; a job is the un
 must end with an Inventory taken when everything was quiet.
 
 ================ ====================================================================================================
-job-lost         a job whose sending was acknowledged is neither acked nor rejected, nor pending, nor dead at the end
+job-lost         a job whose sending was acknowledged is neither acked, nor pending, nor dead at the end
 retry-lost       the same of a job that was delivered and given back with nack
+dead-lost        the same of a job that was rejected: no dead letter may be dropped before the inventory
 job-invented     a job was delivered or stood in the inventory whose sending certainly failed
 job-resurrected  a job was delivered, or is still pending, after its ack was answered
 job-doubled      a job is pending twice at the end, or both pending and dead
@@ -41,8 +42,13 @@ class _Job:
         return [one for one in self.settled if _how(one) == "ack" and one.outcome is Outcome.OK]
 
     def is_there(self) -> bool:
-        """Whether the job can be accounted for. An unanswered ack or reject may have taken effect."""
-        return self.pending + self.dead > 0 or any(_how(one) in ("ack", "reject") for one in self.settled)
+        """Whether the job can be accounted for. An unanswered ack may have taken effect."""
+        return self.pending + self.dead > 0 or any(_how(one) == "ack" for one in self.settled)
+
+    def loss(self) -> str:
+        """What to call it when the job is nowhere."""
+        answered = {_how(one) for one in self.settled if one.outcome is Outcome.OK}
+        return "dead-lost" if "reject" in answered else "retry-lost" if "nack" in answered else "job-lost"
 
 
 def _how(settlement: Operation) -> str:
@@ -81,8 +87,7 @@ def _gather(history: Sequence[Operation]) -> dict[int, _Job]:
 
 def _judge(job: _Job) -> Iterator[Anomaly]:
     if job.sent is Outcome.OK and not job.is_there():
-        given_back = any(_how(one) == "nack" and one.outcome is Outcome.OK for one in job.settled)
-        yield ("retry-lost" if given_back else "job-lost"), "is nowhere"
+        yield job.loss(), "is nowhere"
     if job.sent is Outcome.FAIL and (job.received or job.pending or job.dead):
         yield "job-invented", "its sending failed"
     if job.pending > 1 or (job.pending and job.dead):

@@ -40,6 +40,7 @@ GOOD = history(
 BAD = {
     "job-lost": history(SENT, (20, "p", Inventory(pending=(1,)))),
     "retry-lost": history(SENT, (10, "a", leased(1)), (20, "a", Settle("nack", (1,))), (30, "p", Inventory(pending=(2,)))),
+    "dead-lost": history(SENT, (10, "a", leased(1)), (20, "a", Settle("reject", (1,))), (30, "p", Inventory(pending=(2,)))),
     "job-invented": history((0, "p", Enqueue((1,)), Outcome.FAIL), (10, "a", leased(1)), (20, "p", Inventory((1,)))),
     "job-resurrected": history(
         SENT,
