@@ -233,8 +233,8 @@ class Operations:
         limit = operation.selection.limit
         letters = batch.letters if limit is None else batch.letters[: limit - operation.matched]
         done = failed = 0
-        for begin in range(0, len(letters), AT_ONCE):
-            part = letters[begin : begin + AT_ONCE]
+        for begin in range(0, len(letters), pace.at_once):
+            part = letters[begin : begin + pace.at_once]
             await pace.wait(len(part))
             if operation.kind == "discard":
                 done += await dispatcher.letters.discard(part)
@@ -282,6 +282,8 @@ class _Pace:
     def __init__(self, rate: float | None) -> None:
         self._rate = rate
         self._free_at = 0.0
+        self.at_once = AT_ONCE if rate is None else min(AT_ONCE, max(1, int(rate)))
+        """Letters to send together: never more than the rate gives in a second, so that the first are no burst."""
 
     async def wait(self, count: int) -> None:
         if self._rate is None:

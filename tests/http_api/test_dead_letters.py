@@ -141,6 +141,15 @@ async def test_a_slow_redrive_is_cancelled_and_gone_on_with(queue: Queue) -> Non
     assert sorted(map(int, values(await queue.receive(200)))) == list(range(120))
 
 
+async def test_a_redrive_at_a_low_rate_begins_with_one_letter_and_not_with_a_burst(queue: Queue) -> None:
+    await queue.create()
+    await bury(queue, "a", "b", "c")
+    begun = (await queue("redrive", {"dry_run": False, "rate": 0.001})).json["operation"]
+    assert values(await queue.receive(5, wait_ms=5_000)) == ["a"]
+    await queue.door("POST", f"/v1/operations/{begun['id']}:cancel")
+    assert (await queue.counts())["dead"] == 2
+
+
 async def test_a_delayed_message_is_rescheduled_promoted_and_cancelled(queue: Queue) -> None:
     await queue.create()
     [first] = await queue.send("first", delay_ms=50_000)
