@@ -24,6 +24,7 @@ from logbroker.queues.dispatcher.letters import DeadLetters
 from logbroker.queues.dispatcher.mover import QueueMover
 from logbroker.queues.dispatcher.partition import QueuePartition
 from logbroker.queues.dispatcher.peeking import Peek
+from logbroker.queues.dispatcher.reads import KeptReads
 from logbroker.queues.dispatcher.receiver import Leased, Receiver
 from logbroker.queues.dispatcher.receiving import Received, Want, told
 from logbroker.queues.dispatcher.sending import Deduplication
@@ -66,9 +67,10 @@ class Dispatcher:
         self._engine = engine
         self._clock = clock
         self._run = run
+        self._reads = KeptReads(engine)
         kind = MachineKind(self._new_machine, e.LeaseEvent)
         self._journal: Journal[LeaseMachine, c.LeaseReply] = Journal(
-            engine, definition.journal, kind, clock, QueueMover(engine, definition)
+            engine, definition.journal, kind, clock, QueueMover(engine, definition, self._reads)
         )
         self.partitions: list[QueuePartition] = []
         self._receiver = Receiver(self.partitions, definition.settings, clock)
@@ -128,7 +130,7 @@ class Dispatcher:
         """Serve so many partitions."""
         ordered = self.definition.settings.ordering == "key"
         for number in range(len(self.partitions), partitions):
-            partition = QueuePartition(self._engine, self._journal, self._clock, number, ordered=ordered)
+            partition = QueuePartition(self._engine, self._journal, self._clock, number, self._reads, ordered=ordered)
             await partition.load(self.definition.starts.get(number, 0))
             self.partitions.append(partition)
         self._watch.look_again()

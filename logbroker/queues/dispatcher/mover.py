@@ -6,7 +6,6 @@ Invariant: the copy topics have as many partitions as the source, and take its l
 
 import asyncio
 import contextlib
-from collections import OrderedDict
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -17,9 +16,8 @@ from logbroker.journal import EngineMover
 from logbroker.machine import Move
 from logbroker.model import Record, StoredRecord, TopicPartition
 from logbroker.queues.dispatcher.definition import Definition, copy_spec
+from logbroker.queues.dispatcher.reads import KeptReads
 
-KEPT_READS = 8
-"""Batches whose records are kept decoded."""
 GROUP_BYTES = 256 * KIB
 """About how large a batch of copies may be."""
 _HEADERS_BYTES = 512
@@ -53,18 +51,18 @@ def _fitting(copies: Sequence[_Copy]) -> int:
 class QueueMover(EngineMover):
     """Carries out the moves of one queue.
 
-    Messages that are sent together often fail together. A record is decoded with the whole batch it was sent in, so what
-    was read last is kept; and copies of one turn of the loop that go to one partition are appended as one batch.
+    Messages that are sent together often fail together: copies of one turn of the loop that go to one partition are
+    appended as one batch.
     """
 
-    def __init__(self, engine: Engine, definition: Definition) -> None:
+    def __init__(self, engine: Engine, definition: Definition, reads: KeptReads) -> None:
         super().__init__(engine)
+        self._reads = reads
         self._engine = engine
         self._definition = definition
         self._making = asyncio.Lock()
         self._groups: dict[TopicPartition, list[_Copy]] = {}
         self._appends: set[asyncio.Task[None]] = set()
-        self._reads: OrderedDict[tuple[TopicPartition, int], dict[int, StoredRecord]] = OrderedDict()
 
     async def move(self, move: Move) -> int:
         await self._ensure(move.where.topic)
@@ -108,15 +106,7 @@ class QueueMover(EngineMover):
                 copy.done(offset)
 
     async def original(self, where: TopicPartition, offset: int) -> StoredRecord | None:
-        for key, records in reversed(self._reads.items()):
-            if key[0] == where and offset in records:
-                self._reads.move_to_end(key)
-                return records[offset]
-        read = await self._engine.read(where, offset, max_bytes=1)
-        self._reads[where, offset] = {record.offset: record for record in read.records}
-        while len(self._reads) > KEPT_READS:
-            self._reads.popitem(last=False)
-        return self._reads[where, offset].get(offset)
+        return await self._reads.one(where, offset)
 
     async def _ensure(self, topic: str) -> None:
         source = self._engine.topic(self._definition.name)

@@ -14,10 +14,11 @@ from typing import Any
 from logbroker.clock import Clock
 from logbroker.config import KIB
 from logbroker.engine.api import Engine, Isolation, RecordsRead
-from logbroker.errors import CorruptMessage, MessageNotFound, OffsetOutOfRange, PartitionDamaged, UnknownTopicOrPartition
+from logbroker.errors import CorruptMessage, OffsetOutOfRange, PartitionDamaged, UnknownTopicOrPartition
 from logbroker.journal import Journal
 from logbroker.model import Bounds, StoredRecord
 from logbroker.queues import commands as c
+from logbroker.queues.dispatcher.reads import KeptReads
 from logbroker.queues.headers import decoded
 from logbroker.queues.leases import LeaseMachine
 from logbroker.queues.messages import FoundCopy, Message, arrived, came_back
@@ -36,7 +37,9 @@ LeaseJournal = Journal[LeaseMachine, c.LeaseReply]
 class QueuePartition:
     """The shell of one lease machine."""
 
-    def __init__(self, engine: Engine, journal: LeaseJournal, clock: Clock, number: int, *, ordered: bool) -> None:
+    def __init__(
+        self, engine: Engine, journal: LeaseJournal, clock: Clock, number: int, reads: KeptReads, *, ordered: bool
+    ) -> None:
         self.number = number
         self.unreadable = 0
         """How many batches were passed over because their records cannot be decoded."""
@@ -46,6 +49,7 @@ class QueuePartition:
         self._journal = journal
         self._clock = clock
         self._ordered = ordered
+        self._reads = reads
         self._feeding = asyncio.Lock()
 
     @property
@@ -172,10 +176,17 @@ class QueuePartition:
     async def messages_at(self, positions: Sequence[Position]) -> list[Message]:
         """The messages at positions of source and retry topic, as far as their records are there."""
         messages: list[Message] = []
-        for source, made in ((Source.SOURCE, arrived), (Source.RETRY, came_back)):
-            offsets = sorted(position.offset for position in positions if position.source is source)
-            messages += [made(record) for record in await self.records_at(source, offsets)]
+        for source, offset in sorted(positions):
+            record = await self._record_at(source, offset)
+            if record is not None:
+                messages.append(arrived(record) if source is Source.SOURCE else came_back(record))
         return messages
+
+    async def _record_at(self, source: Source, offset: int) -> StoredRecord | None:
+        try:
+            return await self._reads.one(self.place.topic(source), offset)
+        except (OffsetOutOfRange, UnknownTopicOrPartition, CorruptMessage):
+            return None
 
     async def records_at(self, source: Source, offsets: Sequence[int]) -> list[StoredRecord]:
         """The records at ascending offsets, as far as they are there."""
@@ -197,10 +208,3 @@ class QueuePartition:
             return await self._engine.read(self.place.topic(source), offset, max_bytes=max_bytes)
         except (OffsetOutOfRange, UnknownTopicOrPartition, CorruptMessage):
             return None
-
-    async def record_at(self, position: Position) -> StoredRecord:
-        """The record at a position. Raises MessageNotFound."""
-        records = await self.records_at(position.source, [position.offset])
-        if not records:
-            raise MessageNotFound(f"there is no record at {position} of partition {self.number} any more")
-        return records[0]
