@@ -1,6 +1,7 @@
 """The dispatcher over a real engine: restarts, wake-ups, priorities, bounds, and the traps only a shell can show."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 
 import crc32c
@@ -562,3 +563,26 @@ async def test_finished_retries_are_trimmed_but_not_what_a_repeated_send_may_ask
     await shell.advance(HOUR)
     await fail_and_ack(1)
     assert (await shell.services.engine.bounds(retry)).log_start_offset == 62
+
+
+async def test_the_largest_message_becomes_a_dead_letter_also_after_the_topic_takes_larger_ones(shell: Shell) -> None:
+    await shell.create()
+    error = "e" * 10_000
+    for size in (1_048_000, 2_000_000):
+        await shell.services.topics.alter("jobs", None, {"max_message_bytes": size + 500})
+        await shell.send("x" * size, "y" * size)
+        for received in await shell.receive(2):
+            assert await shell.reject(received, error) is None
+    letters = (await shell.queue.peek.page(MessageState.DEAD, Cursor(), 10)).items
+    assert sorted(len(letter.record.value or b"") for letter in letters) == [1_048_000] * 2 + [2_000_000] * 2
+    assert {len(letter.last_error or "") for letter in letters} == {4_096}
+
+
+async def test_the_counts_of_queues_are_logged_when_asked_for(shell: Shell, caplog: pytest.LogCaptureFixture) -> None:
+    await shell.create()
+    await shell.send("a", "b")
+    caplog.set_level(logging.INFO)
+    telling = asyncio.create_task(shell.services.queues.tell(0.001))
+    await settled()
+    telling.cancel()
+    assert "queue jobs: ready 2, sent 2" in caplog.messages

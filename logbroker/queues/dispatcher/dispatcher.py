@@ -118,13 +118,15 @@ class Dispatcher:
             self._tasks.append(asyncio.create_task(self._guarded(work), name=f"queue {self.definition.name}"))
 
     async def _guarded(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Background work that ends with its queue, and never silently."""
-        try:
-            await work()
-        except LogbrokerError as error:
-            log.warning("queue %s: background work has ended: %s", self.definition.name, error)
-        except Exception:
-            log.exception("queue %s: background work has failed", self.definition.name)
+        """Background work that ends with its queue only; what goes wrong is tried again, and told."""
+        while not self.closing:
+            try:
+                await work()
+            except LogbrokerError as error:
+                log.warning("queue %s: background work is tried again: %s", self.definition.name, error)
+            except Exception:  # a defect there must not end it, and must be seen
+                log.exception("queue %s: background work has failed", self.definition.name)
+            await asyncio.sleep(UPKEEP_S)
 
     async def grow(self, partitions: int) -> None:
         """Serve so many partitions."""
@@ -174,7 +176,8 @@ class Dispatcher:
             await asyncio.sleep(UPKEEP_S)
             if self.has_ttl or self.definition.settings.message_ttl_ms is not None:
                 for partition in self.partitions:  # what nobody receives must not outlive its time either
-                    await partition.feed(MAX_EXPIRING)
+                    if await partition.has_something():
+                        await partition.feed(MAX_EXPIRING)
             if self._heard.is_set():
                 self._heard.clear()
                 await self._upkeep.let_go()

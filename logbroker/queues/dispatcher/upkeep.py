@@ -9,7 +9,7 @@ import logging
 from collections.abc import Sequence
 
 from logbroker.engine.api import Engine
-from logbroker.errors import LogbrokerError, UnknownTopicOrPartition
+from logbroker.errors import FlushFailed, LogbrokerError, StorageError, UnknownTopicOrPartition
 from logbroker.model import TopicPartition
 from logbroker.queues import commands as c
 from logbroker.queues.dispatcher.definition import Definition
@@ -62,6 +62,10 @@ class Upkeep:
                     await self._trim(where, floor)
             except UnknownTopicOrPartition:
                 continue  # a copy topic that is not there yet
+            except FlushFailed:
+                raise
+            except StorageError as error:
+                log.warning("queue %s: %s cannot be trimmed now: %s", partition.place.queue, where, error)
 
     async def _floor(self, partition: QueuePartition, source: Source) -> int:
         floor = partition.machine.floor(source)
