@@ -163,6 +163,7 @@ def _errors_by_code() -> dict[str, type[LogbrokerError]]:
     kinds = [LogbrokerError]
     while kinds:
         kind = kinds.pop()
-        found[kind.code] = kind
+        if "code" in vars(kind):  # and not inherited, by a class that stands for a special case of it inside a part
+            found[kind.code] = kind
         kinds.extend(kind.__subclasses__())
     return found
