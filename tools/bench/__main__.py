@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from tools.bench import http, kafka, kafka_scale, log
+from tools.bench import http, kafka, kafka_scale, log, queue, queue_order, queue_retries, queue_scale
 from tools.bench.measure import Figure, show, write_json
 from tools.bench.servers.process import Missing
 
@@ -15,6 +15,10 @@ BENCHMARKS: dict[str, Callable[[Path], list[Figure]]] = {
     "http": http.run,
     "kafka": kafka.run,
     "kafka-scale": kafka_scale.run,
+    "queue": queue.run,
+    "queue-order": queue_order.run,
+    "queue-retries": queue_retries.run,
+    "queue-scale": queue_scale.run,
 }
 
 
