@@ -11,6 +11,7 @@ one log directory; there is no authorizer (ACLs answer SECURITY_DISABLED) and th
 What lives here: these fixed truths. What may not: anything that changes state.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -45,7 +46,7 @@ def describe_cluster(services: Services, request: Any, context: Context) -> Fiel
     return fields
 
 
-def describe_log_dirs(services: Services, request: Any, context: Context) -> Fields:
+async def describe_log_dirs(services: Services, request: Any, context: Context) -> Fields:
     """Serve DescribeLogDirs; partitions that do not exist are left out, as in Kafka."""
     storage = services.engine.storage
     counts = {info.name: info.partitions for info in services.engine.topics()}
@@ -53,11 +54,12 @@ def describe_log_dirs(services: Services, request: Any, context: Context) -> Fie
     if request.topics is not None:
         asked = {topic.topic: topic.partitions for topic in request.topics}
         wanted = [(name, [one for one in numbers if one in asked.get(name, ())]) for name, numbers in wanted]
-    topics = [
-        {"name": name, "partitions": [_sized(storage, TopicPartition(name, number)) for number in numbers]}
-        for name, numbers in wanted
-        if numbers
-    ]
+    topics = []
+    for name, numbers in wanted:
+        if numbers:
+            partitions = [_sized(storage, TopicPartition(name, number)) for number in numbers]
+            topics.append({"name": name, "partitions": partitions})
+            await asyncio.sleep(0)
     return {"results": [{"log_dir": _log_dir(services), "topics": topics}]}
 
 

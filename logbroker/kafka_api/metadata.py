@@ -14,6 +14,7 @@ from logbroker.errors import LogbrokerError, TopicAlreadyExists, UnknownTopicOrP
 from logbroker.kafka_api.answers import Context
 from logbroker.kafka_api.errors import Refused, code_of
 from logbroker.wire.codes import ErrorCode
+from logbroker.wire.encoder import Numbered
 from logbroker.wire.primitives import NO_UUID
 
 LEADER_EPOCH: Final = 0
@@ -109,16 +110,16 @@ def _topic(wanted: _Wanted, request: Any, context: Context) -> dict[str, Any]:
         "name": found.name,
         "topic_id": found.id,
         "is_internal": found.name.startswith(INTERNAL_PREFIX),
-        "partitions": [
+        "partitions": Numbered(
+            found.partitions,
+            "partition_index",
             {
-                "partition_index": number,
                 "leader_id": context.node.node_id,
                 "leader_epoch": LEADER_EPOCH,
                 "replica_nodes": replicas,
                 "isr_nodes": replicas,
-            }
-            for number in range(found.partitions)
-        ],
+            },
+        ),
     }
     if request.include_topic_authorized_operations:
         topic["topic_authorized_operations"] = TOPIC_OPERATIONS

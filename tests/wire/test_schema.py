@@ -9,6 +9,7 @@ import pytest
 from logbroker.errors import InvalidRequest
 from logbroker.wire import schema
 from logbroker.wire.apis import Api
+from logbroker.wire.encoder import Numbered
 from tests.wire.peers import (
     COLD_VERSIONS,
     ids,
@@ -96,6 +97,16 @@ def test_fields_a_version_does_not_have_are_at_their_default() -> None:
     assert schema.decode_request(Api.HEARTBEAT, 0, body).group_instance_id is None
     body = memoryview(kafka_python_encode("MetadataRequest", 0, {"topics": ()}))
     assert schema.decode_request(Api.METADATA, 0, body).allow_auto_topic_creation is True
+
+
+@pytest.mark.parametrize("version", range(14))
+@pytest.mark.parametrize("length", [0, 1, 300])
+def test_numbered_structs_are_encoded_as_if_they_were_written_out(version: int, length: int) -> None:
+    partition = {"leader_id": 7, "leader_epoch": 3, "replica_nodes": (7, 8), "isr_nodes": (7,)}
+    numbered = {"name": "t", "partitions": Numbered(length, "partition_index", partition)}
+    written = {"name": "t", "partitions": [{**partition, "partition_index": number} for number in range(length)]}
+    encoded = schema.encode_response(Api.METADATA, version, topics=[numbered])
+    assert encoded == schema.encode_response(Api.METADATA, version, topics=[written])
 
 
 def test_a_decoded_request_keeps_no_view_of_the_buffer() -> None:
