@@ -266,7 +266,11 @@ class Queues:
             definition = await self._ended(name, tag)
             topics = [definition.journal.topic, definition.retry, definition.dead, *(() if keep_topic else (name,))]
             there = [topic for topic in topics if self._find_topic(topic) is not None]
-            await self._engine.define(definition.key, None, delete=there)
+            try:
+                await self._engine.define(definition.key, None, delete=there)
+            except LogbrokerError:
+                await self._load(definition)  # nothing was deleted: it is served as before
+                raise
             self._counters.forget(name)
             if not keep_topic:
                 await self._topics.forgotten(name)

@@ -16,6 +16,7 @@ from logbroker.errors import LogbrokerError
 from logbroker.http_api.exposition import PREFIX
 from logbroker.http_api.queues import ACTIVE_MS
 from logbroker.queues.dispatcher.size import Counts
+from logbroker.queues.peeks import MessageState
 
 
 class QueueSample(NamedTuple):
@@ -58,13 +59,15 @@ class QueueCollector(Collector):
     def _messages(self) -> Metric:
         family = GaugeMetricFamily(f"{PREFIX}queue_messages", "Messages by state.", labels=["queue", "state"])
         for sample in self._samples:
-            for state, count in sample.counts._asdict().items():
-                family.add_metric([sample.queue, state], count)
+            for state in MessageState:
+                count: int = getattr(sample.counts, state.value)
+                family.add_metric([sample.queue, state.value], count)
         return family
 
     def _gauges(self) -> Iterator[Metric]:
         families: tuple[tuple[str, str, Callable[[QueueSample], float]], ...] = (
             ("queue_oldest_age_seconds", "Age of the oldest message that is not done.", lambda s: s.oldest_age_ms / 1_000),
+            ("queue_parked_messages", "Ready messages behind an earlier one of their key.", lambda s: s.counts.parked),
             ("queue_consumers", "Consumers seen within a minute.", lambda s: s.consumers),
             ("queue_unreadable_batches", "Malformed record batches passed over since the start.", lambda s: s.unreadable),
         )

@@ -21,6 +21,7 @@ from logbroker.errors import (
     PartitionDamaged,
     QueueFull,
     QueueNotFound,
+    StorageError,
     TopicInUse,
     TopicReserved,
 )
@@ -591,3 +592,17 @@ async def test_the_counts_of_queues_are_logged_when_asked_for(shell: Shell, capl
     await settled()
     telling.cancel()
     assert "queue jobs: ready 2, sent 2" in caplog.messages
+
+
+async def test_a_deletion_that_cannot_be_written_leaves_the_queue_as_it_was(clock: ManualClock) -> None:
+    files = FaultFiles()
+    async with running(files, clock) as shell:
+        await shell.create()
+        await shell.send("x")
+        held = await shell.one()
+        files.fail_next("rename", OSError(28, "no space left"))
+        with pytest.raises(StorageError):
+            await shell.services.queues.delete("jobs")
+        assert await shell.ack(held) == [None]
+        await shell.services.queues.delete("jobs")
+        assert shell.services.engine.topics() == []

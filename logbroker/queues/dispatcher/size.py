@@ -88,7 +88,7 @@ class QueueSize:
         return Counts(max(0, total - in_flight - delayed - retrying), in_flight, delayed, retrying, dead, parked)
 
     async def oldest_age_ms(self) -> int:
-        """The age of the oldest message that is not done; 0 when there is none."""
+        """The age of the oldest message that is not done and was never moved to the retry topic; 0 when there is none."""
         ages = [await self._age_ms(partition) for partition in self._partitions]
         return max(ages, default=0)
 
