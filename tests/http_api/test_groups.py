@@ -455,6 +455,9 @@ async def test_lag_is_what_is_unread_and_how_old_the_first_of_it_is(door: Door, 
     assert (lag["lag_ms"], lag["status"]) == (104_999, "STOP")
     await poll(door, member, commit=[{"topic": "orders", "partition": 0, "offset": results[2]["offset"]}])
     assert (await door("GET", f"{GROUP}/lag")).json["status"] == "WARN"
+    await reset(door, {"at": "earliest"}, dry_run=False, force=True)
+    lag = (await door("GET", f"{GROUP}/lag")).json
+    assert (lag["lag"], lag["lag_ms"]) == (end, 105_000)
     await poll(door, member)
     caught_up = (await door("GET", f"{GROUP}/lag")).json
     assert (caught_up["lag"], caught_up["lag_ms"], caught_up["status"]) == (0, 0, "OK")
