@@ -68,7 +68,11 @@ class StandingOut(msgspec.Struct):
 
 
 class PollIn(msgspec.Struct, forbid_unknown_fields=True):
-    """What to commit first (``previous``: all that was given), and how much to read."""
+    """What to commit first, and how much to read.
+
+    ``commit``: ``previous`` is all that was given, as far as the broker knows (one that has restarted gives it again);
+    the ``positions`` of an earlier answer are exact.
+    """
 
     max_records: MaxRecords = 500
     max_bytes: MaxBytes = 1 << 20
