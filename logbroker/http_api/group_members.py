@@ -1,6 +1,7 @@
 """Members of consumer groups over HTTP: join, poll, heartbeat, seek, pause, resume, leave.
 
-What lives here: members in JSON. What may not: what a poll does (``broker.members``).
+What lives here: members in JSON. What may not: what a poll does (``broker.members``). Invariant: a request that is refused
+has not moved a member.
 """
 
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ from logbroker.groups.hosted import Standing
 from logbroker.groups.played import Wish
 from logbroker.http_api.errors import entry
 from logbroker.http_api.fetch import IsolationLevel, MaxBytes, MaxRecords, WaitMs
+from logbroker.http_api.group_offsets import OffsetIn, to_commit
 from logbroker.http_api.group_targets import (
     PartitionIn,
     PartitionRef,
@@ -28,7 +30,7 @@ from logbroker.http_api.group_targets import (
     partitions_of,
     target_of,
 )
-from logbroker.http_api.groups import MissingOkQuery, OffsetIn, to_commit
+from logbroker.http_api.groups import MissingOkQuery
 from logbroker.http_api.payloads import Encoding, RecordOut, to_payload
 from logbroker.http_api.requests import NoQuery, json_answer, read_json
 from logbroker.model import StoredRecord, TopicPartition

@@ -17,7 +17,7 @@ from logbroker.errors import (
     UnknownTopicOrPartition,
     UnsupportedMediaType,
 )
-from logbroker.http_api import group_members, groups
+from logbroker.http_api import group_members, group_offsets, groups
 from logbroker.http_api.requests import JSON
 from logbroker.http_api.route import Route
 
@@ -152,9 +152,9 @@ GROUP_ROUTES: tuple[Route, ...] = (
         _GROUP + "/offsets",
         "get_offsets",
         "groups",
-        groups.get_offsets,
-        query=groups.OffsetsQuery,
-        answer={JSON: groups.OffsetsOut},
+        group_offsets.get_offsets,
+        query=group_offsets.OffsetsQuery,
+        answer={JSON: group_offsets.OffsetsOut},
         errors=(InvalidRequest,),
     ),
     Route(
@@ -162,9 +162,9 @@ GROUP_ROUTES: tuple[Route, ...] = (
         _GROUP + "/offsets",
         "put_offsets",
         "groups",
-        groups.put_offsets,
-        body={JSON: groups.OffsetsIn},
-        answer={JSON: groups.CommitsOut},
+        group_offsets.put_offsets,
+        body={JSON: group_offsets.OffsetsIn},
+        answer={JSON: group_offsets.CommitsOut},
         statuses=(200, 207),
         errors=(
             *_OF_MEMBER,
@@ -179,9 +179,9 @@ GROUP_ROUTES: tuple[Route, ...] = (
         _GROUP + ":reset",
         "reset_group",
         "groups",
-        groups.reset_group,
-        body={JSON: groups.ResetIn},
-        answer={JSON: groups.ResetOut},
+        group_offsets.reset_group,
+        body={JSON: group_offsets.ResetIn},
+        answer={JSON: group_offsets.ResetOut},
         statuses=(200, 207),
         errors=(
             InvalidRequest,
