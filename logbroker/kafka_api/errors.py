@@ -14,6 +14,8 @@ from typing import Final
 from logbroker import errors as e
 from logbroker.wire.codes import ErrorCode
 
+_MESSAGE_CHARS: Final = 1_000
+
 CODES: Final[Mapping[type[e.LogbrokerError], ErrorCode]] = {
     e.LogbrokerError: ErrorCode.UNKNOWN_SERVER_ERROR,
     e.InvalidRequest: ErrorCode.INVALID_REQUEST,
@@ -92,5 +94,10 @@ def code_of(error: BaseException) -> ErrorCode:
 
 
 def message_of(error: BaseException) -> str:
-    """What a client may be told about an error. What is not ours may name files or memory, so it stays in the log."""
-    return error.detail if isinstance(error, e.LogbrokerError) else "something went wrong in the broker; its log says more"
+    """What a client may be told about an error, cut where a client's own long names made it longer than a string may be.
+
+    What is not ours may name files or memory, so it stays in the log.
+    """
+    if isinstance(error, e.LogbrokerError):
+        return error.detail[:_MESSAGE_CHARS]
+    return "something went wrong in the broker; its log says more"

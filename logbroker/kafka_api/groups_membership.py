@@ -25,6 +25,8 @@ _MEMBER_ID_REQUIRED_FROM: Final = 4
 _NULL_PROTOCOL_FROM: Final = 7
 _SKIP_ASSIGNMENT_FROM: Final = 9
 _MEMBERS_FROM: Final = 3
+_NAME_CHARS: Final = 249
+"""The most characters of what member ids are made of: an instance id (longer ones are refused), a client id (cut)."""
 
 
 def find_coordinator(services: Services, request: Any, context: Context) -> dict[str, Any]:
@@ -46,12 +48,14 @@ def refuse_find_coordinator(request: Any, code: ErrorCode, message: str) -> dict
 async def join_group(services: Services, request: Any, context: Context) -> dict[str, Any]:
     """Serve JoinGroup."""
     version = context.version
+    if len(request.group_instance_id or "") > _NAME_CHARS:
+        raise Refused(ErrorCode.INVALID_REQUEST, f"a group.instance.id has at most {_NAME_CHARS} characters")
     protocols = tuple(GroupProtocol(offered.name, offered.metadata) for offered in request.protocols)
     timeout_ms = request.rebalance_timeout_ms if version >= 1 else request.session_timeout_ms
     command = JoinGroup(
         member_id=request.member_id,
         instance_id=request.group_instance_id,
-        client_id=context.client_id,
+        client_id=context.client_id[:_NAME_CHARS],
         client_host=context.client_host,
         caller=context.caller,
         session_timeout_ms=request.session_timeout_ms,

@@ -8,8 +8,9 @@ import pytest
 
 from logbroker.kafka_api.handlers import handlers_on
 from logbroker.wire.apis import Api
+from logbroker.wire.codes import ErrorCode
 from tests.kafka_api.broker import RunningBroker
-from tests.kafka_api.raw import RawClient
+from tests.kafka_api.raw import RawClient, decoded, request_frame
 from tests.wire.peers import COLD_VERSIONS, ids, kafka_python_encode, sample
 
 SAMPLES = 6
@@ -44,3 +45,38 @@ def test_random_requests_are_answered(broker: RunningBroker, client: RawClient, 
         body = kafka_python_encode(f"{api.message_name}Request", version, values)
         answer = client.ask(api, version, body)
         assert isinstance(answer, dict)
+
+
+def with_long_texts(value: Any) -> Any:
+    """The same with every text as long as the protocol lets it be."""
+    if isinstance(value, dict):
+        return {name: with_long_texts(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return tuple(with_long_texts(one) for one in value)
+    return "\x00é" * 10_900 if isinstance(value, str) else value
+
+
+@pytest.mark.parametrize(("api", "version"), COLD_VERSIONS, ids=ids)
+def test_long_texts_are_answered_too(client: RawClient, api: Api, version: int) -> None:
+    client.call(Api.API_VERSIONS, 0)
+    for seed in range(3):
+        values = with_long_texts(sample(f"{api.message_name}Request", version, Random(seed)))
+        answer = client.ask(api, version, kafka_python_encode(f"{api.message_name}Request", version, values))
+        assert isinstance(answer, dict)
+
+
+def test_a_long_client_id_is_not_carried_over_into_longer_names(client: RawClient) -> None:
+    fields = {
+        "group_id": "g",
+        "session_timeout_ms": 10_000,
+        "rebalance_timeout_ms": 10_000,
+        "member_id": "",
+        "protocol_type": "consumer",
+        "protocols": [{"name": "range", "metadata": b""}],
+    }
+    client.socket.sendall(
+        request_frame(Api.JOIN_GROUP, 4, 1, kafka_python_encode("JoinGroupRequest", 4, fields), client_id=b"c" * 32_767)
+    )
+    answer = decoded(Api.JOIN_GROUP, 4, client.receive()[1])
+    assert answer["error_code"] == ErrorCode.MEMBER_ID_REQUIRED
+    assert len(answer["member_id"]) < 500
