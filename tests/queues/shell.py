@@ -108,3 +108,15 @@ async def running(files: Files, clock: ManualClock, name: str = "jobs") -> Async
 def texts(received: Sequence[Received]) -> list[str]:
     """The values of deliveries."""
     return [(one.value or b"").decode() for one in received]
+
+
+async def waiting(shell: Shell) -> "asyncio.Task[list[str]]":
+    """A long poll for one message, under way."""
+
+    async def receive() -> list[str]:
+        return texts(await shell.receive(1, 20_000))
+
+    task = asyncio.create_task(receive())
+    await settled()
+    assert not task.done()
+    return task
