@@ -8,7 +8,7 @@ import contextlib
 from typing import Final
 
 from logbroker.broker.services import Services
-from logbroker.errors import NotSupported
+from logbroker.errors import InvalidConfig, NotSupported
 from logbroker.kafka_api.answers import NodeFacts
 from logbroker.kafka_api.connection import Connection
 from logbroker.kafka_api.handlers import handlers_on
@@ -19,6 +19,7 @@ _SWEEP_S: Final = 5.0
 _SHRINK_AFTER_MS: Final = 10_000
 """After so long without a word a connection gives its receive buffer back."""
 _BACKLOG: Final = 1_024
+_EVERY_ADDRESS: Final = ("0.0.0.0", "::")
 
 
 class KafkaServer:
@@ -35,8 +36,14 @@ class KafkaServer:
     async def start(self, host: str, port: int, advertised: tuple[str, int] | None = None) -> None:
         """Listen; port 0 picks a free one. Clients are told ``advertised``, or else where it listens.
 
-        Raises OSError when the address cannot be had.
+        Raises OSError when the address cannot be had, InvalidConfig when no client could connect to what it is told.
         """
+        if advertised is None and host in _EVERY_ADDRESS:
+            raise InvalidConfig(
+                f"kafka = '{host}:{port}' is every address of this machine, which clients cannot connect to: "
+                "say in kafka_advertised which one they are to use",
+                setting="kafka_advertised",
+            )
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(self._connected, host, port, backlog=_BACKLOG, start_serving=False)
         bound = self._server.sockets[0].getsockname()

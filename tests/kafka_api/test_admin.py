@@ -58,7 +58,7 @@ def refusal(futures: dict[Any, Any]) -> int:
 # -- topics ----------------------------------------------------------------------------------------------------------
 
 
-def test_topics_are_created_described_and_deleted(broker: RunningBroker, admin: AdminClient) -> None:
+def test_topics_are_created_entryand_deleted(broker: RunningBroker, admin: AdminClient) -> None:
     outcome(admin.create_topics([NewTopic("made", 3, 1, config={"retention.ms": "1000000", "min.insync.replicas": "1"})]))
     described = admin.list_topics("made", TIMEOUT_S)
     assert sorted(described.topics["made"].partitions) == [0, 1, 2]
@@ -169,7 +169,7 @@ def unset(name: str) -> ConfigEntry:
     return ConfigEntry(name, None, incremental_operation=AlterConfigOpType.DELETE)
 
 
-def test_the_settings_of_a_topic_are_described_altered_and_reset(admin: AdminClient, topic: str) -> None:
+def test_the_settings_of_a_topic_are_entryaltered_and_reset(admin: AdminClient, topic: str) -> None:
     before = described(admin, ResourceType.TOPIC, topic)
     assert {setting.kafka_name for setting in TOPIC_SETTINGS.values()} <= before.keys()
     assert before["retention.ms"].source == ConfigSource.DEFAULT_CONFIG.value
@@ -260,6 +260,16 @@ def test_what_is_altered_on_the_broker_holds_at_once_and_after_a_restart() -> No
         assert missing.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART
         outcome(alter(admin, ResourceType.BROKER, "0", unset("num.partitions")))
         assert described(admin, ResourceType.BROKER, "0")["num.partitions"].value == "1"
+
+
+def test_what_was_altered_is_entryas_the_default_of_all_brokers(admin: AdminClient, client: RawClient) -> None:
+    outcome(alter(admin, ResourceType.BROKER, "0", set_to("group.max.size", "77")))
+    answer = client.call(
+        Api.DESCRIBE_CONFIGS, 4, resources=[{"resource_type": 4, "resource_name": "", "configuration_keys": None}]
+    )
+    (entry,) = answer["results"][0]["configs"]
+    assert (entry["name"], entry["value"], entry["config_source"]) == ("group.max.size", "77", 3)
+    outcome(alter(admin, ResourceType.BROKER, "0", unset("group.max.size")))
 
 
 # -- the cluster -----------------------------------------------------------------------------------------------------

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from logbroker.clock import ManualClock
+from logbroker.errors import InvalidConfig
+from logbroker.kafka_api.server import KafkaServer
 from logbroker.wire.apis import Api
 from logbroker.wire.codes import ErrorCode
 from tests.kafka_api.broker import RunningBroker, running_broker
@@ -351,3 +353,17 @@ def test_what_changes_something_goes_on_although_its_client_has_gone(broker: Run
         leaving.send(Api.CREATE_TOPICS, 5, kafka_python_encode("CreateTopicsRequest", 5, body))
     eventually(lambda: "left-behind" in {info.name for info in broker.services.engine.topics()})
     assert broker.call(lambda: broker.services.topics.get("left-behind").partitions) == 50
+
+
+def test_every_address_needs_one_that_clients_are_told() -> None:
+    with running_broker() as broker:
+        with pytest.raises(InvalidConfig, match="kafka_advertised"):
+            broker.do(KafkaServer(broker.services).start("0.0.0.0", 0))
+        told = KafkaServer(broker.services)
+        broker.do(told.start("0.0.0.0", 0, advertised=("broker.example", 9092)))
+        port = int(broker.services.facts.listeners["kafka"].rpartition(":")[2])
+        broker.address = f"127.0.0.1:{port}"
+        with connected(broker) as client:
+            (node,) = client.ask(Api.METADATA, 1, kafka_python_encode("MetadataRequest", 1, {"topics": []}))["brokers"]
+            assert (node["host"], node["port"]) == ("broker.example", 9092)
+        broker.do(told.stop())
