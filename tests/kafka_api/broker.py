@@ -84,9 +84,15 @@ async def opened(files: Files, clock: Clock | None = None, **settings: Any) -> A
 
 
 @contextlib.contextmanager
-def running_broker(files: Files | None = None, *, clock: Clock | None = None, **settings: Any) -> Iterator[RunningBroker]:
+def running_broker(
+    files: Files | None = None,
+    *,
+    clock: Clock | None = None,
+    new_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop,
+    **settings: Any,
+) -> Iterator[RunningBroker]:
     """A running broker; it is stopped with the context."""
-    loop = asyncio.new_event_loop()
+    loop = new_loop()
     thread = threading.Thread(target=loop.run_forever, name="broker")
     thread.start()
     context = opened(files or MemoryFiles(), clock, **settings)

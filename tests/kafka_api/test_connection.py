@@ -3,6 +3,7 @@
 import re
 import struct
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,6 +16,15 @@ from logbroker.wire.codes import ErrorCode
 from tests.kafka_api.broker import RunningBroker, running_broker
 from tests.kafka_api.raw import RawClient, batch, connected, decoded, fetch_body, frame, produce_body, request_frame
 from tests.wire.peers import kafka_python_encode
+
+
+@pytest.fixture(scope="module", params=["asyncio", "uvloop"])
+def broker(request: pytest.FixtureRequest) -> Iterator[RunningBroker]:
+    """On both loops: they differ in what a closed transport does to who writes to it."""
+    loops = pytest.importorskip(request.param)
+    with running_broker(new_loop=loops.new_event_loop) as running:
+        yield running
+
 
 VERSIONS_BODY = kafka_python_encode(
     "ApiVersionsRequest", 3, {"client_software_name": "raw", "client_software_version": "1"}
