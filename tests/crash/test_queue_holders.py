@@ -57,7 +57,7 @@ def hold_and_die(port: int, directory: Path) -> None:
 
 def collect(client: Client, recorder: Recorder) -> None:
     """Receive and ack until nothing has come for longer than a lease; then the queue is empty."""
-    while receipts := receive(client, recorder, {"max": 100, "wait_ms": LEASE_MS + 1_500}):
+    while receipts := receive(client, recorder, {"max": 100, "wait_ms": LEASE_MS + 5_000}):
         done = Settle("ack", tuple(receipts))
         recorder.begin(done)
         status, answer = client.call("POST", QUEUE_PATH + ":ack", {"receipts": list(receipts.values())})
