@@ -5,11 +5,14 @@ Invariant: nothing here knows where a record came from or through which door it 
 Times are integers in milliseconds since the epoch (``_ms``); offsets are 64-bit integers; sizes are bytes.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 
 NO_TIMESTAMP = -1
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+"""Bytes that are read where they lie, without a copy."""
 
 
 class TopicPartition(NamedTuple):

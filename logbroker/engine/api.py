@@ -12,7 +12,7 @@ Invariants every engine keeps (the contract suite in ``tests/engine/contract.py`
 import enum
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
 from logbroker.config import TopicConfig
@@ -28,8 +28,7 @@ from logbroker.model import (
     StoredRecord,
     TopicPartition,
 )
-
-Buffer: TypeAlias = bytes | bytearray | memoryview
+from logbroker.model import Buffer as Buffer
 
 NO_PRODUCER = ProducerStamp()
 

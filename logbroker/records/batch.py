@@ -30,13 +30,12 @@ from collections.abc import Iterator
 from enum import IntEnum
 from struct import Struct
 from struct import error as StructError
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple
 
 from crc32c import crc32c
 
 from logbroker.errors import CorruptMessage, UnsupportedCompression
-
-Buffer: TypeAlias = bytes | bytearray | memoryview
+from logbroker.model import Buffer as Buffer
 
 HEADER_SIZE: Final = 61
 LOG_OVERHEAD: Final = 12

@@ -16,12 +16,11 @@ never makes more than ``MAX_ELEMENTS`` array elements. The class decides the enc
 from functools import lru_cache
 from struct import Struct
 from struct import error as StructError
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 from uuid import UUID
 
 from logbroker.errors import InvalidRequest
-
-Buffer: TypeAlias = bytes | bytearray | memoryview
+from logbroker.model import Buffer as Buffer
 
 MAX_ELEMENTS: Final = 100_000
 """Array elements and tagged fields in one request: a few bytes of frame each, but a hundred or more of Python objects."""

@@ -9,11 +9,10 @@ name the file; an append that raises has left the file as it was.
 
 import errno
 from collections.abc import Sequence
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 from logbroker.errors import DiskFull, StorageError
-
-Buffer: TypeAlias = bytes | bytearray | memoryview
+from logbroker.model import Buffer as Buffer
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
