@@ -113,6 +113,17 @@ class TopicConfig:
     retention_bytes: int = _setting(
         -1, "How many bytes of a partition are kept, in whole segments; -1 sets no limit.", unit="bytes", at_least=-1
     )
+    max_messages: int = _setting(
+        -1,
+        "How many records of a partition are kept, exactly; the files follow in whole segments. -1 sets no limit.",
+        at_least=-1,
+    )
+    retention: str = _setting(
+        "limits",
+        "limits: each of retention_ms, retention_bytes and max_messages deletes, except what a queue or subscription still "
+        "needs. acked: retention_ms alone deletes, and only what every queue and subscription has finished.",
+        choices=("limits", "acked"),
+    )
     segment_bytes: int = _setting(
         128 * MIB, "A segment file is rolled before it grows past this.", unit="bytes", at_least=14, at_most=INT32_MAX
     )

@@ -117,7 +117,7 @@ class Node:
                 services.queues.tell(self._config.queue_stats_log_ms / 1000), name="queue statistics"
             )
             parts.push_async_callback(_cancelled, telling)
-        upkeep = asyncio.create_task(self._upkeep(), name="upkeep")
+        upkeep = asyncio.create_task(self._upkeep(services), name="upkeep")
         parts.push_async_callback(_cancelled, upkeep)
         services.lifecycle.report("recovery", True)
         await self._open_doors(parts, services)
@@ -135,11 +135,11 @@ class Node:
                 await kafka.start(*self._kafka, advertised=self._kafka_advertised)
             doors.append(kafka)
 
-    async def _upkeep(self) -> None:
+    async def _upkeep(self, services: Services) -> None:
         while not self.failed.done():
             await asyncio.sleep(self._config.retention_check_ms / 1000)
             try:
-                await self._engine.maintain()
+                services.retention.tell(await self._engine.maintain())
             except FlushFailed:
                 return
             except Exception:  # a defect in upkeep must not end upkeep, and must be seen

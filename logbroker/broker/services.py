@@ -16,6 +16,7 @@ from logbroker.broker.produce import Produce
 from logbroker.broker.queue_sends import QueueSends
 from logbroker.broker.queues import Queues
 from logbroker.broker.resets import Resets
+from logbroker.broker.retention import Retention
 from logbroker.broker.settings import BrokerSettings
 from logbroker.broker.topics import Topics
 from logbroker.broker.waiting import Waiting
@@ -65,6 +66,7 @@ class Services:
     queues: Queues
     """To be started before a door opens."""
     queue_sends: QueueSends
+    retention: Retention
     operations: Operations
     """To be started after the queues, and stopped before them."""
 
@@ -114,6 +116,7 @@ def services_on(
         lag=Lag(engine, groups, clock),
         queues=queues,
         queue_sends=QueueSends(engine, queues, produce, clock),
+        retention=Retention(groups, metrics),
         operations=Operations(engine, queues, clock),
     )
 

@@ -70,6 +70,16 @@ class RecordsRead(NamedTuple):
     bounds: Bounds
 
 
+class Deleted(NamedTuple):
+    """What one round of retention deleted of a partition: the records from ``start`` to in front of ``end``."""
+
+    where: TopicPartition
+    start: int
+    end: int
+    records: int
+    """How many there were; fewer than offsets where the log has gaps."""
+
+
 class AbortedTransaction(NamedTuple):
     """A transaction whose records a committed reader drops, from its first offset to its abort marker (KIP-98)."""
 

@@ -8,18 +8,18 @@ loop's thread only, threads see files and nothing else; after a failed flush not
 """
 
 import asyncio
-import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 from uuid import UUID, uuid4
 
 from logbroker.clock import Clock
 from logbroker.config import BrokerConfig, TopicConfig, checked
-from logbroker.engine.api import NO_PRODUCER, Isolation, RecordsRead, TopicInfo, TopicSpec
+from logbroker.engine.api import NO_PRODUCER, Deleted, Isolation, RecordsRead, TopicInfo, TopicSpec
 from logbroker.engine.catalog import Catalog, TopicEntry
 from logbroker.engine.datadir import DataDirectory
 from logbroker.engine.encoding import decode_from
 from logbroker.engine.flusher import Flusher
+from logbroker.engine.maintenance import Maintenance
 from logbroker.engine.partition import Partition
 from logbroker.engine.raw import EmbeddedBatches, EmbeddedStorage, refuse_claimed
 from logbroker.engine.writer import EmbeddedWriter, acknowledged, append_records, durable
@@ -29,15 +29,12 @@ from logbroker.errors import (
     InvalidPartitions,
     PartitionDamaged,
     Recovering,
-    StorageError,
     UnknownTopicOrPartition,
 )
 from logbroker.log.files import Files
 from logbroker.model import Appended, Bounds, OffsetAndTimestamp, ProducerStamp, Record, TopicPartition
 
 _PRODUCER_ID_BLOCK = 1_000
-
-_log = logging.getLogger(__name__)
 
 
 class EmbeddedEngine:
@@ -55,6 +52,7 @@ class EmbeddedEngine:
         self._next_producer_id = 0
         self.raw = EmbeddedBatches(self.partition, clock)
         self.storage = EmbeddedStorage(self.partition)
+        self._maintenance = Maintenance(self._partitions, clock)
         self.failed: asyncio.Future[FlushFailed] = asyncio.get_running_loop().create_future()
         """Resolved with the cause when the engine cannot go on; the process must then exit."""
 
@@ -336,16 +334,9 @@ class EmbeddedEngine:
 
     # -- upkeep ------------------------------------------------------------------------------------------------------
 
-    async def maintain(self) -> None:
-        """Roll and retire segments that are due, in slices that do not hold up the loop.
+    async def maintain(self) -> list[Deleted]:
+        """Roll and retire segments that are due; returns what was deleted.
 
-        A partition where that fails does not keep the others from it. Raises FlushFailed, and then ``failed`` is resolved.
+        Raises FlushFailed, and then ``failed`` is resolved.
         """
-        for where, partition in list(self._partitions.items()):
-            try:
-                partition.maintain(self._clock.now())
-            except FlushFailed:
-                raise
-            except StorageError as error:
-                _log.warning("upkeep of %s failed: %s", where, error)
-            await asyncio.sleep(0)
+        return await self._maintenance.run()

@@ -14,6 +14,7 @@ from logbroker.config import INT64_MAX, TopicConfig
 from logbroker.engine.flusher import Flusher, Ticket
 from logbroker.errors import FlushFailed, LogbrokerError
 from logbroker.log.partition import FlushTicket, PartitionLog
+from logbroker.log.retention import Retained
 from logbroker.model import Appended, Bounds, Now
 
 Done: TypeAlias = Callable[[LogbrokerError | None], None]
@@ -76,13 +77,17 @@ class Partition:
             self._flusher.fail(failure)
             raise
 
-    def maintain(self, now: Now) -> None:
-        """Roll and retire the segments that are due. Raises PartitionDamaged, StorageError, FlushFailed."""
+    def maintain(self, now: Now, believed: Now) -> Retained | None:
+        """Roll and retire the segments that are due; deletions go by the time that is ``believed``. Returns what went.
+
+        Raises PartitionDamaged, StorageError, FlushFailed.
+        """
         try:
             self.log.roll_if_due(now)
-            self.log.retain(now, min(self.floor, self.high_watermark))
+            retained = self.log.retain(believed, min(self.floor, self.high_watermark))
             if self.log.flush_is_due:
                 self.flush_soon()
+            return retained
         except FlushFailed as failure:
             self._flusher.fail(failure)
             raise

@@ -167,6 +167,11 @@ class GroupCoordinator:
         """Delete committed offsets of topics that no member reads."""
         return await self._ask(group_id, m.DeleteOffsets(tuple(partitions)), m.OffsetResults)
 
+    def committed_in(self, where: TopicPartition) -> dict[str, int]:
+        """The offset that each group has committed in a partition, by group."""
+        known = ((group_id, group.hard.offsets.get(where)) for group_id, group in self._groups())
+        return {group_id: committed.offset for group_id, committed in known if committed is not None}
+
     async def forget_topic(self, topic: str) -> None:
         """Delete the offsets that any group has committed for a topic that was deleted."""
         readers = [group_id for group_id, group in self._groups() if any(at.topic == topic for at in group.hard.offsets)]

@@ -15,6 +15,7 @@ from logbroker.config import INT32_MAX, TopicConfig
 from logbroker.errors import FlushFailed, StorageError
 from logbroker.log.admission import Admitted, admit
 from logbroker.log.checkpoint import Checkpointed
+from logbroker.log.counting import last_from, records_from
 from logbroker.log.descriptors import Descriptors
 from logbroker.log.files import Buffer, Files, make_dirs
 from logbroker.log.flushing import Dirty, FlushTicket
@@ -26,7 +27,7 @@ from logbroker.log.reader import Reader
 from logbroker.log.reading import ColdRead
 from logbroker.log.recovery import Recovered, RecoveryReport, recover
 from logbroker.log.recovery_point import RecoveryPoint
-from logbroker.log.retention import expired
+from logbroker.log.retention import ACKED, Retained, expired
 from logbroker.log.segment import Segment
 from logbroker.log.segments import Segments
 from logbroker.log.state import SegmentState, fresh_state
@@ -270,6 +271,8 @@ class PartitionLog:
 
     def roll_if_due(self, now: Now) -> None:
         """Roll if the active segment has reached its age. Raises as ``roll``."""
+        # Where the clock was put back, its age counts from now: else it would grow until the clock is there again.
+        self._active_since_ms = min(self._active_since_ms, now.wall_ms)
         if self._segments.active.size and now.wall_ms - self._active_since_ms >= self.config.segment_ms:
             self.roll(now)
 
@@ -287,20 +290,40 @@ class PartitionLog:
         self._move_start(target)
         return target
 
-    def retain(self, now: Now, floor: int) -> list[SegmentInfo]:
-        """Drop the oldest segments as the topic's retention says, none that reaches past ``floor``; returns them.
+    def retain(self, now: Now, floor: int) -> Retained | None:
+        """Drop the oldest records as the topic's retention says, none at or past ``floor``; returns what went.
 
-        Raises PartitionDamaged, StorageError.
+        ``now`` is the time that is believed (see ``engine.maintenance``). Raises PartitionDamaged, StorageError.
         """
         self._check_usable()
         self._producers.expire(now.wall_ms)
+        if "delete" not in self.config.cleanup_policy:
+            return None
+        start = self.log_start_offset
         infos = (segment.info() for segment in self._segments)
-        gone = expired(infos, self.size_bytes, self.config, now.wall_ms, floor)
-        if gone:
-            if gone[-1].active:
-                self.roll(now)
-            self._move_start(gone[-1].next_offset)
-        return gone
+        gone = expired(
+            infos, self.size_bytes, self.config, now.wall_ms, floor, lambda info: self._changed_ms(info, now.wall_ms)
+        )
+        end = gone[-1].next_offset if gone else start
+        if self.config.max_messages >= 0 and self.config.retention != ACKED:
+            end = max(end, min(last_from(self._segments, start, self.config.max_messages), floor))
+        if end <= start:
+            return None
+        records = records_from(self._segments, start) - records_from(self._segments, end)
+        if end == self.end_offset:
+            self.roll(now)
+        self._move_start(end)
+        return Retained(start, end, records)
+
+    def _changed_ms(self, info: SegmentInfo, now_ms: int) -> int:
+        """When the file of a segment was last changed. All that are from the future are dated now, and count from there."""
+        files = self._place.files
+        changed_ms = files.changed_ms(self._place.at(file_name(info.base_offset, LOG)))
+        if changed_ms > now_ms:
+            for path in [segment.log.path for segment in self._segments]:
+                if files.changed_ms(path) > now_ms:
+                    files.date(path, now_ms)
+        return min(changed_ms, now_ms)
 
     def _move_start(self, offset: int) -> None:
         try:

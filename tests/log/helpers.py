@@ -24,6 +24,7 @@ __all__ = [
     "append",
     "batch",
     "copy_of",
+    "filled",
     "flush",
     "open_log",
     "read_all",
@@ -46,6 +47,15 @@ def batch(*values: bytes | None, timestamp_ms: int = NOW.wall_ms, producer: Prod
 def append(log: PartitionLog, *values: bytes, now: Now = NOW, timestamp_ms: int | None = None) -> Appended:
     """Append the values as one batch."""
     return log.append(batch(*values, timestamp_ms=now.wall_ms if timestamp_ms is None else timestamp_ms), now)
+
+
+def filled(files: Files, **settings: Any) -> PartitionLog:
+    """Ten segments of one flushed record each, a minute apart, and an empty one."""
+    log = open_log(files, NOW, segment_bytes=14, **settings)
+    for number in range(10):
+        append(log, b"%d" % number, timestamp_ms=NOW.wall_ms + number * 60_000)
+        flush(log)
+    return log
 
 
 def flush(log: PartitionLog) -> None:

@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from logbroker.config import configured
 from logbroker.log.files.crashes import crash_states
 from logbroker.log.files.faults import FaultFiles
 from logbroker.model import Now, OffsetAndTimestamp, Record
@@ -102,9 +103,20 @@ class LogAgainstList(RuleBasedStateMachine):
         floor = round(self.flushed * part)
         gone = self.log.retain(self.now, floor)
         if gone:
-            assert self.start < gone[-1].next_offset <= floor
-            self.start = gone[-1].next_offset
+            assert gone.start == self.start < gone.end <= floor
+            assert gone.records == gone.end - gone.start
+            self.start = gone.end
         assert not gone or self.log.size_bytes >= 2000 or len(self.log.segments()) == 1
+
+    @rule(part=st.floats(0, 1), most=st.integers(0, 40))
+    def retain_so_many(self, part: float, most: int) -> None:
+        floor = round(self.flushed * part)
+        usual = self.log.config
+        self.log.configure(configured(usual, {"max_messages": most, "retention_bytes": -1}))
+        self.log.retain(self.now, floor)
+        self.log.configure(usual)
+        self.start = max(self.start, min(len(self.kept) - most, floor))
+        assert self.log.log_start_offset == self.start
 
     @rule()
     def stop_and_start(self) -> None:

@@ -22,7 +22,7 @@ from logbroker.log.partition import ColdRead, PartitionLog
 from logbroker.model import Appended, Now, OffsetAndTimestamp, ProducerStamp, Record
 from logbroker.records.batch import Compression, check_batch, iter_headers, parse_header, sealed_header
 from logbroker.records.codec import decode_all, encode
-from tests.log.helpers import NOW, PATH, append, batch, flush, open_log, read_all, read_bytes, read_chunk, values
+from tests.log.helpers import NOW, PATH, append, batch, filled, flush, open_log, read_all, read_bytes, read_chunk, values
 
 # -- appending -------------------------------------------------------------------------------------------------------
 
@@ -353,15 +353,6 @@ def test_records_of_long_ago_do_not_roll_a_segment_each() -> None:
 # -- trim and retention ----------------------------------------------------------------------------------------------
 
 
-def filled(files: Files, **settings: Any) -> PartitionLog:
-    """Ten segments of one flushed record each, a minute apart, and an empty one."""
-    log = open_log(files, NOW, segment_bytes=14, **settings)
-    for number in range(10):
-        append(log, b"%d" % number, timestamp_ms=NOW.wall_ms + number * 60_000)
-        flush(log)
-    return log
-
-
 def test_trimming_moves_the_log_start_and_deletes_whole_segments(files: Files) -> None:
     log = filled(files)
     assert log.trim(4, NOW) == 4
@@ -400,38 +391,6 @@ def test_the_log_start_is_kept_over_a_stop_and_a_kill(files: Files) -> None:
     log.trim(7, NOW)
     log.close()
     assert open_log(files, NOW).log_start_offset == 7
-
-
-def test_retention_by_time_drops_whole_segments_by_their_largest_timestamp(files: Files) -> None:
-    log = filled(files, retention_ms=300_000)
-    now = Now(NOW.wall_ms + 8 * 60_000, 0)
-    assert [one.base_offset for one in log.retain(now, 100)] == [0, 1, 2]
-    assert log.log_start_offset == 3
-    assert log.retain(now, 100) == []
-
-
-def test_retention_by_size_keeps_at_least_that_much(files: Files) -> None:
-    log = filled(files)
-    size = log.size_bytes // 10
-    log.configure(log.config.__class__(retention_bytes=size * 4 + 1, segment_bytes=14))
-    assert [one.base_offset for one in log.retain(NOW, 100)] == [0, 1, 2, 3, 4]
-    assert log.size_bytes == size * 5
-
-
-def test_retention_stops_at_the_floor(files: Files) -> None:
-    log = filled(files, retention_ms=1)
-    assert [one.base_offset for one in log.retain(Now(NOW.wall_ms + DAY_MS, 0), 3)] == [0, 1, 2]
-    assert log.log_start_offset == 3
-
-
-def test_retention_takes_the_active_segment_when_all_of_it_is_expired(files: Files) -> None:
-    log = open_log(files, NOW, retention_ms=1000)
-    append(log, b"a")
-    flush(log)
-    gone = log.retain(Now(NOW.wall_ms + 2000, 2000), 100)
-    assert [(one.base_offset, one.active) for one in gone] == [(0, True)]
-    assert (log.log_start_offset, log.end_offset, log.size_bytes) == (1, 1, 0)
-    assert log.retain(Now(NOW.wall_ms + 3000, 3000), 100) == []
 
 
 # -- producers -------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import pytest
 
 from logbroker.clock import ManualClock
 from logbroker.config import BrokerConfig, TopicConfig, configured
+from logbroker.engine.api import Deleted
 from logbroker.engine.embedded import EmbeddedEngine
 from logbroker.errors import DataDirectoryError, FlushFailed, InvalidConfig
 from logbroker.model import Record, TopicPartition
@@ -64,9 +65,10 @@ async def test_a_start_that_fails_leaves_nothing_open(config: BrokerConfig, door
 async def test_old_segments_go_while_the_node_runs(config: BrokerConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     maintain, rounds = EmbeddedEngine.maintain, asyncio.Queue[None]()
 
-    async def observed(engine: EmbeddedEngine) -> None:
-        await maintain(engine)
+    async def observed(engine: EmbeddedEngine) -> list[Deleted]:
+        deleted = await maintain(engine)
         rounds.put_nowait(None)
+        return deleted
 
     monkeypatch.setattr(EmbeddedEngine, "maintain", observed)
     clock = ManualClock()

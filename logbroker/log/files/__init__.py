@@ -106,6 +106,14 @@ class Files(Protocol):
         """The length of a file in bytes, without opening it."""
         ...
 
+    def changed_ms(self, path: str) -> int:
+        """When the content of a file was last changed, by the wall clock of then."""
+        ...
+
+    def date(self, path: str, changed_ms: int) -> None:
+        """Let a file say that it was last changed then; no crash harms by taking that back."""
+        ...
+
     def listdir(self, path: str) -> list[str]:
         """The names in a directory, sorted. Raises StorageError if it is missing."""
         ...

@@ -201,6 +201,18 @@ class DiskFiles:
         except OSError as error:
             raise storage_error("examining", self._full(path), error) from error
 
+    def changed_ms(self, path: str) -> int:
+        try:
+            return Path(self._full(path)).stat().st_mtime_ns // 1_000_000
+        except OSError as error:
+            raise storage_error("examining", self._full(path), error) from error
+
+    def date(self, path: str, changed_ms: int) -> None:
+        try:
+            os.utime(self._full(path), ns=(changed_ms * 1_000_000,) * 2)
+        except OSError as error:
+            raise storage_error("dating", self._full(path), error) from error
+
     def listdir(self, path: str) -> list[str]:
         try:
             return sorted(os.listdir(self._full(path)))  # noqa: PTH208 - names only, no Path each

@@ -6,6 +6,7 @@ A map is a view of the content at the time, so a file that grows afterwards must
 
 import errno
 import os
+import time
 from collections.abc import Sequence
 
 from logbroker.errors import DataDirectoryError, StorageError
@@ -21,6 +22,12 @@ class MemoryContent:
 
     def __init__(self, data: bytes = b"") -> None:
         self.data = bytearray(data)
+        self.changed_ms = 0
+        self.touch()
+
+    def touch(self) -> None:
+        """It is changed now."""
+        self.changed_ms = time.time_ns() // 1_000_000
 
     def resize(self, size: int) -> None:
         """Cut or extend with zeros. A content that is mapped cannot change its length in place, so a copy takes over."""
@@ -62,6 +69,7 @@ class MemoryFile:
         return len(self.content.data)
 
     def append(self, parts: Sequence[Buffer]) -> None:
+        self.content.touch()
         try:
             for part in parts:
                 self.content.data += part
@@ -69,6 +77,7 @@ class MemoryFile:
             self.content.data = bytearray(b"".join((self.content.data, *parts)))
 
     def pwrite(self, data: Buffer, position: int) -> None:
+        self.content.touch()
         self.content.write(data, position)
 
     def pread(self, size: int, position: int) -> bytes:
@@ -131,6 +140,12 @@ class MemoryFiles:
 
     def size(self, path: str) -> int:
         return len(self._content("examining", path).data)
+
+    def changed_ms(self, path: str) -> int:
+        return self._content("examining", path).changed_ms
+
+    def date(self, path: str, changed_ms: int) -> None:
+        self._content("dating", path).changed_ms = changed_ms
 
     def listdir(self, path: str) -> list[str]:
         self._require_directory("listing", path)
