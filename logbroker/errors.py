@@ -334,6 +334,31 @@ class LeaseLost(LogbrokerError):
     code = "LEASE_LOST"
 
 
+class NoResponders(LogbrokerError):
+    """Nobody listens to the service."""
+
+    code = "NO_RESPONDERS"
+    retriable = True
+
+
+class RequestTimeout(LogbrokerError):
+    """The service did not answer in time; it may still do what was asked."""
+
+    code = "REQUEST_TIMEOUT"
+
+
+class RequestGone(LogbrokerError):
+    """Nobody waits for this reply any more."""
+
+    code = "REQUEST_GONE"
+
+
+class RemoteError(LogbrokerError):
+    """The service answered with an error."""
+
+    code = "REMOTE_ERROR"
+
+
 # -- the machine underneath ------------------------------------------------------------------------------------------
 
 

@@ -15,6 +15,7 @@ from logbroker.broker.operations import Operations
 from logbroker.broker.produce import Produce
 from logbroker.broker.queue_sends import QueueSends
 from logbroker.broker.queues import Queues
+from logbroker.broker.request_reply import RequestReply
 from logbroker.broker.resets import Resets
 from logbroker.broker.retention import Retention
 from logbroker.broker.settings import BrokerSettings
@@ -67,6 +68,7 @@ class Services:
     """To be started before a door opens."""
     queue_sends: QueueSends
     retention: Retention
+    request_reply: RequestReply
     operations: Operations
     """To be started after the queues, and stopped before them."""
 
@@ -96,6 +98,7 @@ def services_on(
     queues = Queues(engine, topics, clock, metrics)
     produce = Produce(engine, topics, clock, metrics, queues.priorities_of)
     fetch = Fetch(engine, clock, waiting, metrics)
+    queue_sends = QueueSends(engine, queues, produce, clock)
     metrics.gauge("long_polls_waiting", "Requests that wait for records.", read=lambda: waiting.count)
     return Services(
         engine=engine,
@@ -115,8 +118,9 @@ def services_on(
         resets=Resets(engine, topics, groups),
         lag=Lag(engine, groups, clock),
         queues=queues,
-        queue_sends=QueueSends(engine, queues, produce, clock),
         retention=Retention(groups, metrics),
+        queue_sends=queue_sends,
+        request_reply=RequestReply(queues, queue_sends, clock, metrics),
         operations=Operations(engine, queues, clock),
     )
 

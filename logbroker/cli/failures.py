@@ -44,6 +44,8 @@ _EXIT_CODES: dict[type[LogbrokerError], int] = {
     errors.TopicReserved: 6,
     errors.Unreachable: 7,
     errors.Recovering: 7,
+    errors.NoResponders: 7,
+    errors.RequestTimeout: 7,
     errors.CorruptMessage: DAMAGE_FOUND,
     errors.PartitionDamaged: DAMAGE_FOUND,
 }
@@ -58,6 +60,7 @@ _HINTS: dict[type[LogbrokerError], str] = {
     errors.NonEmptyGroup: "'logbroker group describe NAME --members' shows who is in it",
     errors.QueueNotFound: "'logbroker queue ls' shows the queues there are",
     errors.QueueFull: "'logbroker queue stats NAME' shows what waits; raise max_size with 'logbroker queue alter'",
+    errors.NoResponders: "start one: 'logbroker reply SERVICE --command COMMAND'",
     errors.HostForbidden: "reach it by its address, or start it with --allow-host NAME",
     errors.PartitionDamaged: "'logbroker segment verify' on the data directory tells what is damaged",
     errors.InvalidConfig: "'logbroker config schema' explains every setting",

@@ -74,6 +74,10 @@ STATUS: Mapping[type[e.LogbrokerError], tuple[int, int | None]] = {
     e.SubscriptionNotFound: (404, None),
     e.OperationNotFound: (404, None),
     e.QueueFull: (429, 89),
+    e.NoResponders: (503, None),
+    e.RequestTimeout: (504, None),
+    e.RequestGone: (410, None),
+    e.RemoteError: (502, None),
     e.StorageError: (500, 56),
     e.DiskFull: (507, None),
     e.PartitionDamaged: (500, 56),
@@ -83,6 +87,8 @@ STATUS: Mapping[type[e.LogbrokerError], tuple[int, int | None]] = {
 }
 
 RETRY_AFTER_S = 1
+_NOT_OURS = (501, 502, 503, 504)
+"""Statuses of failures that are no fault of the broker's."""
 _RETRY_STATUSES = (429, 503)
 _MAX_ERRORS_LISTED = 100
 _encoder = msgspec.json.Encoder()
@@ -141,7 +147,7 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         return await handler(request)
     except e.LogbrokerError as error:
         answer = problem(error, request)
-        if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR and answer.status not in (501, 503):
+        if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR and answer.status not in _NOT_OURS:
             log.error("%s %s: %s: %s", *_asked(request), error.code, error.detail, extra=_scope(request))
     except web.HTTPException as error:
         answer = problem(_translated(error, request), request)

@@ -54,7 +54,7 @@ WaitMs = Annotated[int, Meta(ge=0, le=MAX_WAIT_MS, description="How long to wait
 IsolationLevel = Literal["read_uncommitted", "read_committed"]
 
 _encoder = msgspec.json.Encoder()
-_INERT = {"Content-Security-Policy": "sandbox; default-src 'none'", "X-Content-Type-Options": "nosniff"}
+INERT = {"Content-Security-Policy": "sandbox; default-src 'none'", "X-Content-Type-Options": "nosniff"}
 """A record may be a web page by its own account; it must not run as one of ours."""
 
 
@@ -155,8 +155,8 @@ async def fetch_one(services: Services, request: web.Request, query: RecordQuery
     if accepts(request, JSON, OCTETS) == JSON:
         return json_answer(to_payload(where.partition, record, query.encoding))
     headers = raw_headers(where.partition, record)
-    headers["Content-Type"] = media_type(record)
-    headers.update(_INERT)
+    headers["Content-Type"] = media_type(record.headers)
+    headers.update(INERT)
     return web.Response(body=record.value or b"", headers=headers)
 
 

@@ -20,6 +20,7 @@ _TAGS = {
     "topics": "Topics, their settings and their partitions.",
     "groups": "Consumer groups: members that share partitions, committed offsets, lag.",
     "queues": "Work queues: leases, retries, dead letters, priorities, delays.",
+    "services": "Request-reply: a question asked through the log, and one answer.",
     "operations": "Work on many messages that goes on by itself.",
     "storage": "The files below the log.",
     "admin": "The broker itself.",
@@ -34,6 +35,8 @@ _PATH_PARAMETERS: Mapping[str, dict[str, Any]] = {
     "id": {"type": "string", "minLength": 1},
     "group": {"type": "string", "minLength": 1},
     "member": {"type": "string", "minLength": 1},
+    "service": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,239}$"},
+    "token": {"type": "string", "minLength": 1},
 }
 
 

@@ -5,7 +5,7 @@ Invariant: a receive whose client has left before the answer was written gives i
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -40,7 +40,7 @@ from logbroker.http_api.requests import (
     read_body,
     read_json,
 )
-from logbroker.queues.dispatcher import Dispatcher, Received, Want
+from logbroker.queues.dispatcher import Want
 from logbroker.queues.positions import Receipt
 from logbroker.queues.rules import MAX_LEASE_MS
 from logbroker.queues.settings import MIN_LEASE_MS
@@ -175,21 +175,22 @@ async def receive(services: Services, request: web.Request, query: NoQuery) -> w
     )
     received = await queue.receive(want, wanted.wait_ms)
     answer = json_answer(ReceiveOut([message_out(one, wanted.encoding) for one in received]))
-    answer.headers["X-Request-Id"] = request[REQUEST_ID]
-    answer.headers["Server"] = "logbroker"
     if received:
-        await _write(answer, request, queue, received)
+        await write_or_give_back(answer, request, lambda: queue.give_back(received))
     return answer
 
 
-async def _write(answer: web.Response, request: web.Request, queue: Dispatcher, received: Sequence[Received]) -> None:
+async def write_or_give_back(
+    answer: web.Response, request: web.Request, give_back: Callable[[], Coroutine[Any, Any, None]]
+) -> None:
     """Write the answer here, where it is known what to do when nobody is there to read it."""
+    answer.headers["X-Request-Id"] = request[REQUEST_ID]
+    answer.headers["Server"] = "logbroker"
     try:
         await answer.prepare(request)
         await answer.write_eof()
     except (ConnectionError, asyncio.CancelledError):
-        giving = asyncio.ensure_future(queue.give_back(received))
-        await asyncio.shield(giving)
+        await asyncio.shield(asyncio.ensure_future(give_back()))
         raise
 
 

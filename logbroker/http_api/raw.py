@@ -5,7 +5,7 @@ What lives here: the mapping of HTTP headers to a record. Invariant: the body is
 
 import base64
 import binascii
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from urllib.parse import quote
 
 from multidict import CIMultiDict
@@ -57,22 +57,29 @@ def raw_headers(partition: int, record: StoredRecord) -> CIMultiDict[str]:
             headers["Logbroker-Key"] = record.key.decode()
         else:
             headers["Logbroker-Key-B64"] = base64.b64encode(record.key).decode()
+    headers.extend(carried_headers(record.headers))
+    if record.value is None:
+        headers["Logbroker-Tombstone"] = "true"
+    return headers
+
+
+def carried_headers(given: Iterable[Header]) -> CIMultiDict[str]:
+    """A record's headers as ``Logbroker-Header-*``, and how many of them HTTP cannot carry."""
+    headers: CIMultiDict[str] = CIMultiDict()
     omitted = 0
-    for name, value in record.headers:
+    for name, value in given:
         if value is not None and _carries(value) and name and quote(name, safe="") == name:
             headers.add(f"Logbroker-Header-{name}", value.decode())
         else:
             omitted += 1
     if omitted:
         headers["Logbroker-Headers-Omitted"] = str(omitted)
-    if record.value is None:
-        headers["Logbroker-Tombstone"] = "true"
     return headers
 
 
-def media_type(record: StoredRecord) -> str:
-    """The content type the record names, else octets."""
-    for name, value in record.headers:
+def media_type(headers: Iterable[Header]) -> str:
+    """The content type that a record's headers name, else octets."""
+    for name, value in headers:
         if name.lower() == "content-type" and value is not None and _carries(value) and b"/" in value:
             return value.decode()
     return OCTETS

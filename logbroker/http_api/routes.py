@@ -31,6 +31,7 @@ from logbroker.http_api.group_routes import GROUP_ROUTES
 from logbroker.http_api.paging import PageQuery
 from logbroker.http_api.payloads import RecordIn, RecordOut, Result
 from logbroker.http_api.queue_routes import QUEUE_ROUTES
+from logbroker.http_api.reply_routes import REPLY_ROUTES
 from logbroker.http_api.requests import JSON, NDJSON, OCTETS, RECORD_BATCH
 from logbroker.http_api.route import BINARY, Route
 
@@ -233,6 +234,7 @@ ROUTES: tuple[Route, ...] = (
         errors=(*_READS, NotSupported),
     ),
     *QUEUE_ROUTES,
+    *REPLY_ROUTES,
     *GROUP_ROUTES,
     Route("GET", "/livez", "live", "admin", admin.live, answer={JSON: admin.LiveOut}),
     Route(
