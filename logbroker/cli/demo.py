@@ -4,6 +4,7 @@ import click
 
 from logbroker.cli.flights import flights
 from logbroker.cli.framework import Group
+from logbroker.cli.replies import replies
 
 
 @click.group(cls=Group)
@@ -11,4 +12,5 @@ def demo() -> None:
     """Run a whole job on real data."""
 
 
-demo.add_command(flights)
+for command in (flights, replies):
+    demo.add_command(command)

@@ -88,9 +88,9 @@ class HttpClient:
 
         Raises the LogbrokerError that the broker answered with, and Unreachable.
         """
-        data, headers = b"", {}
+        data, headers = b"", {"Accept": "application/json"}
         if body is not None:
-            data, headers = json.dumps(body).encode(), {"Content-Type": "application/json"}
+            data, headers["Content-Type"] = json.dumps(body).encode(), "application/json"
         answer = self.send(method, target, query, data, headers, wait_ms=wait_ms)
         return json.loads(answer) if answer else None
 

@@ -22,6 +22,8 @@ COMMANDS = {
     "group": Lazy("logbroker.cli.groups", "group", "List, describe, move and delete consumer groups."),
     "queue": Lazy("logbroker.cli.queues", "queue", "Work queues: create, send, receive, look into, change, delete."),
     "dlq": Lazy("logbroker.cli.dead_letters", "dlq", "Dead letters: look at them, send them back, drop them."),
+    "request": Lazy("logbroker.cli.requests", "request", "Ask SERVICE and print its reply."),
+    "reply": Lazy("logbroker.cli.requests", "reply", "Answer the requests of SERVICE with COMMAND, until a signal comes."),
     "segment": Lazy("logbroker.cli.storage.commands", "segment", "Look into the files of a data directory."),
     "config": Lazy("logbroker.cli.configuration", "config", "Show, check and explain the settings."),
     "demo": Lazy("logbroker.cli.demo", "demo", "Run a whole job on real data."),

@@ -17,6 +17,7 @@ from logbroker.cli.http_client import HttpClient, path
 from logbroker.cli.output import duration, note, print_item, print_rows, timestamp
 from logbroker.cli.positions import time_ms
 from logbroker.cli.queue_messages import peek, receive, retry, send
+from logbroker.cli.queue_work import queue_work
 
 WATCH_S = 2.0
 _STATES = ("ready", "in_flight", "delayed", "retrying", "dead")
@@ -36,7 +37,7 @@ def queue() -> None:
     """Work queues: create, send, receive, look into, change, delete."""
 
 
-for command in (send, receive, peek, retry, redrive):
+for command in (send, receive, queue_work, peek, retry, redrive):
     queue.add_command(command)
 
 
