@@ -230,6 +230,13 @@ class BrokerConfig:
         at_least=64,
         at_most=1_000_000,
     )
+    disk_reserve_bytes: int = _setting(
+        64 * MIB,
+        "Kept free for acknowledgements, offset commits and making room: clients' writes are refused (DISK_FULL) while "
+        "less than a quarter of it is free beside it. 0 keeps nothing, and writes fail when the disk is full.",
+        unit="bytes",
+        at_least=0,
+    )
     max_request_bytes: int = _setting(
         16 * MIB, "The largest HTTP request body.", unit="bytes", at_least=64 * KIB, at_most=INT32_MAX
     )

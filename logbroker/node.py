@@ -27,6 +27,7 @@ from logbroker.log.files.disk import DiskFiles
 log = logging.getLogger(__name__)
 
 DOOR_OFF = "off"
+_DISK_LOOK_S = 1.0
 
 
 class Address(NamedTuple):
@@ -117,10 +118,27 @@ class Node:
                 services.queues.tell(self._config.queue_stats_log_ms / 1000), name="queue statistics"
             )
             parts.push_async_callback(_cancelled, telling)
+        self._follow_disk(services)
+        watch = asyncio.create_task(self._watch_disk(services), name="disk space")
+        parts.push_async_callback(_cancelled, watch)
         upkeep = asyncio.create_task(self._upkeep(services), name="upkeep")
         parts.push_async_callback(_cancelled, upkeep)
         services.lifecycle.report("recovery", True)
         await self._open_doors(parts, services)
+
+    def _follow_disk(self, services: Services) -> None:
+        disk, gauge = self._engine.disk, services.metrics.gauge
+        gauge("disk_free_bytes", "Free on the disk, beside the reserve.", read=lambda: disk.free_bytes)
+        gauge("disk_reserved_bytes", "Kept free for what must go on.", read=lambda: disk.reserve_bytes)
+        gauge("readonly", "1 while clients' writes are refused.", read=lambda: disk.read_only)
+        services.lifecycle.report("disk", not disk.read_only, disk.detail)
+
+    async def _watch_disk(self, services: Services) -> None:
+        disk = self._engine.disk
+        while not self.failed.done():
+            await asyncio.sleep(_DISK_LOOK_S)
+            disk.look()
+            services.lifecycle.report("disk", not disk.read_only, disk.detail)
 
     async def _open_doors(self, parts: AsyncExitStack, services: Services) -> None:
         doors: list[HttpServer | KafkaServer] = []

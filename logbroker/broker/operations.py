@@ -19,7 +19,7 @@ import msgspec
 from logbroker.broker.queues import Queues
 from logbroker.clock import Clock
 from logbroker.config import INT32_MAX
-from logbroker.engine.api import Engine
+from logbroker.engine.api import INTERNAL, Engine
 from logbroker.errors import (
     DataDirectoryError,
     LogbrokerError,
@@ -267,7 +267,7 @@ class Operations:
             await self._engine.append(_WHERE, record)
         except UnknownTopicOrPartition:
             with contextlib.suppress(TopicAlreadyExists):
-                await self._engine.create_topic(OPERATIONS_TOPIC, 1, _TOPIC_CONFIG, owner="internal")
+                await self._engine.create_topic(OPERATIONS_TOPIC, 1, _TOPIC_CONFIG, owner=INTERNAL)
             await self._engine.append(_WHERE, record)
 
     def _forget_old(self) -> None:

@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from logbroker.config import INT32_MAX, BrokerConfig, checked, configured
-from logbroker.engine.api import Engine
+from logbroker.engine.api import INTERNAL, Engine
 from logbroker.errors import DataDirectoryError, InvalidConfig, TopicAlreadyExists, UnknownTopicOrPartition
 from logbroker.model import Record, TopicPartition
 
@@ -105,7 +105,7 @@ class BrokerSettings:
 
     async def _store(self, overrides: Mapping[str, object]) -> None:
         with contextlib.suppress(TopicAlreadyExists):
-            await self._engine.create_topic(SETTINGS_TOPIC, 1, _TOPIC_CONFIG, owner="internal")
+            await self._engine.create_topic(SETTINGS_TOPIC, 1, _TOPIC_CONFIG, owner=INTERNAL)
         value = msgspec.json.encode(_Stored(_VERSION, dict(overrides)))
         appended = await self._engine.append(_WHERE, [Record(value)])
         await self._engine.trim(_WHERE, appended.base_offset)

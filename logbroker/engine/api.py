@@ -31,6 +31,8 @@ from logbroker.model import (
 from logbroker.model import Buffer as Buffer
 
 NO_PRODUCER = ProducerStamp()
+INTERNAL = "internal"
+"""Owner of the topics that logbroker keeps its own state in."""
 
 
 class Isolation(enum.Enum):

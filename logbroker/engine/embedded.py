@@ -14,9 +14,10 @@ from uuid import UUID, uuid4
 
 from logbroker.clock import Clock
 from logbroker.config import BrokerConfig, TopicConfig, checked
-from logbroker.engine.api import NO_PRODUCER, Deleted, Isolation, RecordsRead, TopicInfo, TopicSpec
+from logbroker.engine.api import INTERNAL, NO_PRODUCER, Deleted, Isolation, RecordsRead, TopicInfo, TopicSpec
 from logbroker.engine.catalog import Catalog, TopicEntry
 from logbroker.engine.datadir import DataDirectory
+from logbroker.engine.diskspace import DiskSpace
 from logbroker.engine.encoding import decode_from
 from logbroker.engine.flusher import Flusher
 from logbroker.engine.maintenance import Maintenance
@@ -24,6 +25,7 @@ from logbroker.engine.partition import Partition
 from logbroker.engine.raw import EmbeddedBatches, EmbeddedStorage, refuse_claimed
 from logbroker.engine.writer import EmbeddedWriter, acknowledged, append_records, durable
 from logbroker.errors import (
+    DiskFull,
     FlushFailed,
     InvalidOffset,
     InvalidPartitions,
@@ -43,6 +45,7 @@ class EmbeddedEngine:
     def __init__(self, files: Files, config: BrokerConfig, topic_defaults: TopicConfig, clock: Clock) -> None:
         self._clock = clock
         self._flusher = Flusher(config.flush_threads, self._flush_failed)
+        self.disk = DiskSpace(files, config.disk_reserve_bytes)
         self._directory = DataDirectory(files, topic_defaults, config.max_open_files)
         self._topics: dict[str, TopicInfo] = {}
         self._names: dict[UUID, str] = {}
@@ -50,7 +53,7 @@ class EmbeddedEngine:
         self._damaged: dict[TopicPartition, PartitionDamaged] = {}
         self._catalog_lock = asyncio.Lock()
         self._next_producer_id = 0
-        self.raw = EmbeddedBatches(self.partition, clock)
+        self.raw = EmbeddedBatches(self.partition, clock, self.disk)
         self.storage = EmbeddedStorage(self.partition)
         self._maintenance = Maintenance(self._partitions, clock)
         self.failed: asyncio.Future[FlushFailed] = asyncio.get_running_loop().create_future()
@@ -70,6 +73,7 @@ class EmbeddedEngine:
         not stop the others: its operations raise PartitionDamaged.
         """
         self._directory.take()
+        self.disk.look()
         self._next_producer_id = self._directory.catalog.next_producer_id
         for entry in self._directory.catalog:
             info = self._directory.info(entry)
@@ -140,6 +144,8 @@ class EmbeddedEngine:
     async def create_topic(
         self, name: str, partitions: int, overrides: Mapping[str, object], *, owner: str | None = None
     ) -> TopicInfo:
+        if owner != INTERNAL:
+            self.disk.admit(partitions)
         entry = self._entry(TopicSpec(name, partitions, overrides), owner)
         return await self._publish(name, lambda catalog: catalog.with_new(entry))
 
@@ -156,6 +162,7 @@ class EmbeddedEngine:
         return await self._publish(name, lambda catalog: catalog.with_overrides(name, settings))
 
     async def grow_topic(self, name: str, partitions: int) -> TopicInfo:
+        self.disk.admit(partitions)
         present = self.topic(name).partitions
         if partitions < present:
             raise InvalidPartitions(
@@ -192,6 +199,8 @@ class EmbeddedEngine:
         delete: Sequence[str] = (),
     ) -> None:
         entries = [self._entry(spec, key) for spec in create]
+        if entries:
+            self.disk.admit(len(entries))
         async with self._catalog_lock:
             await self._commit(lambda catalog: catalog.defining(key, document, entries, adopt, delete))
             gone = [self._forget(name) for name in delete]
@@ -235,7 +244,13 @@ class EmbeddedEngine:
 
     async def _commit(self, change: Callable[[Catalog], Catalog]) -> None:
         """Write the changed catalogue; the caller holds the lock, so that each change starts from the one before."""
-        await asyncio.to_thread(self._directory.commit, change(self._directory.catalog))
+        changed = change(self._directory.catalog)
+        try:
+            await asyncio.to_thread(self._directory.commit, changed)
+        except DiskFull:
+            if not self.disk.give_up_reserve():
+                raise
+            await asyncio.to_thread(self._directory.commit, changed)
 
     # -- records -----------------------------------------------------------------------------------------------------
 
@@ -249,13 +264,14 @@ class EmbeddedEngine:
     ) -> Appended:
         partition = self.partition(where)
         refuse_claimed(partition, where)
-        appended = append_records(partition, records, self._clock, producer)
+        is_ours = self.topic(where.topic).owner == INTERNAL
+        appended = append_records(partition, records, self._clock, self.disk, producer, must_go_on=is_ours)
         if durable:
             await acknowledged(partition, appended.next_offset)
         return appended
 
     async def writer(self, where: TopicPartition) -> EmbeddedWriter:
-        return EmbeddedWriter(where, self.partition(where), self._clock)
+        return EmbeddedWriter(where, self.partition(where), self._clock, self.disk)
 
     async def read(
         self,
@@ -315,7 +331,7 @@ class EmbeddedEngine:
             raise InvalidOffset(
                 f"cannot trim {where} before {before_offset}: {partition.floor} is still needed by a consumer"
             )
-        return partition.trim(before_offset, self._clock.now())
+        return self.disk.insist(lambda: partition.trim(before_offset, self._clock.now()))
 
     def hold(self, where: TopicPartition, holder: str, offset: int | None) -> None:
         holds = self.partition(where).holds

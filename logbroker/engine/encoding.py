@@ -20,15 +20,20 @@ def encode_batch(records: Sequence[Record], config: TopicConfig, now_ms: int, pr
 def decode_from(chunks: Iterable[Buffer], offset: int, max_records: int | None) -> tuple[list[StoredRecord], int]:
     """The records at and after ``offset`` in whole batches, control records left out, and where to go on.
 
-    A batch whose bytes changed since it was written raises PartitionDamaged. One that was written with records that cannot
-    be decoded (the CRC is right) ends the read before it; where it comes first, CorruptMessage is raised with
-    ``next_offset``, where reading can go on behind it.
+    What cannot be read ends the read before it; where it comes first, this raises: PartitionDamaged for a batch whose
+    bytes changed since it was written, CorruptMessage with ``next_offset``, where reading can go on behind it, for one that
+    was written with records that cannot be decoded (the CRC is right).
     """
     records: list[StoredRecord] = []
     next_offset = offset
     for chunk in chunks:
         for position, header in iter_headers(chunk):
-            _check_unchanged(chunk, position, header)
+            try:
+                _check_unchanged(chunk, position, header)
+            except PartitionDamaged:
+                if next_offset > offset:
+                    return records, next_offset
+                raise
             if not header.is_control:
                 try:
                     decoded = decode(chunk, position)

@@ -6,6 +6,7 @@ from typing import TypeAlias
 
 from logbroker.clock import Clock
 from logbroker.engine.api import BatchesRead, Buffer, Isolation
+from logbroker.engine.diskspace import DiskSpace
 from logbroker.engine.partition import Done, Partition
 from logbroker.errors import OffsetOutOfRange, WriterFenced
 from logbroker.log.reading import ColdRead
@@ -31,13 +32,15 @@ def check_range(partition: Partition, where: TopicPartition, offset: int) -> Non
 class EmbeddedBatches:
     """``RawBatches`` over the open partitions."""
 
-    def __init__(self, partition: Lookup, clock: Clock) -> None:
+    def __init__(self, partition: Lookup, clock: Clock, disk: DiskSpace) -> None:
         self._partition = partition
         self._clock = clock
+        self._disk = disk
 
     def append(self, where: TopicPartition, batches: Buffer) -> Appended:
         partition = self._partition(where)
         refuse_claimed(partition, where)
+        self._disk.admit(len(batches))
         return partition.append(batches, self._clock.now())
 
     def when_flushed(self, where: TopicPartition, next_offset: int, done: Done) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 from logbroker.clock import Clock
 from logbroker.engine.api import NO_PRODUCER
+from logbroker.engine.diskspace import DiskSpace
 from logbroker.engine.encoding import encode_batch
 from logbroker.engine.partition import Done, Partition
 from logbroker.errors import LogbrokerError, WriterFenced
@@ -12,11 +13,21 @@ from logbroker.model import Appended, ProducerStamp, Record, TopicPartition
 
 
 def append_records(
-    partition: Partition, records: Sequence[Record], clock: Clock, producer: ProducerStamp = NO_PRODUCER
+    partition: Partition,
+    records: Sequence[Record],
+    clock: Clock,
+    disk: DiskSpace,
+    producer: ProducerStamp = NO_PRODUCER,
+    *,
+    must_go_on: bool,
 ) -> Appended:
-    """Encode and write ``records``; all or none. Not yet durable."""
+    """Encode and write ``records``; all or none. Not yet durable. What ``must_go_on`` may use the reserve of the disk."""
     now = clock.now()
-    return partition.append(encode_batch(records, partition.log.config, now.wall_ms, producer), now)
+    batch = encode_batch(records, partition.log.config, now.wall_ms, producer)
+    if must_go_on:
+        return disk.insist(lambda: partition.append(batch, now))
+    disk.admit(len(batch))
+    return partition.append(batch, now)
 
 
 async def acknowledged(partition: Partition, next_offset: int) -> None:
@@ -50,18 +61,19 @@ async def _called(call: Callable[[int, Done], None], next_offset: int) -> None:
 class EmbeddedWriter:
     """A claim on one partition; a later claim has a higher number."""
 
-    def __init__(self, where: TopicPartition, partition: Partition, clock: Clock) -> None:
+    def __init__(self, where: TopicPartition, partition: Partition, clock: Clock, disk: DiskSpace) -> None:
         partition.claim += 1
         self._where = where
         self._partition = partition
         self._clock = clock
+        self._disk = disk
         self._claim = partition.claim
         self._written = partition.log.end_offset
 
     async def append(self, records: Sequence[Record], *, durable: bool = True) -> Appended:
         if self._partition.claim != self._claim:
             raise WriterFenced(f"a later writer has claimed {self._where}", **self._where._asdict())
-        appended = append_records(self._partition, records, self._clock)
+        appended = append_records(self._partition, records, self._clock, self._disk, must_go_on=True)
         self._written = appended.next_offset
         if durable:
             await self.flushed()

@@ -18,7 +18,7 @@ from zlib import crc32
 
 from logbroker.clock import Clock
 from logbroker.config import INT32_MAX, MIB
-from logbroker.engine.api import Engine
+from logbroker.engine.api import INTERNAL, Engine
 from logbroker.errors import InvalidGroup, LogbrokerError, Recovering, TopicAlreadyExists, UnknownTopicOrPartition
 from logbroker.groups import messages as m
 from logbroker.groups.events import CommittedOffset, GroupEvent
@@ -62,7 +62,7 @@ class GroupCoordinator:
     async def start(self) -> None:
         """Load all groups. Raises what the journals raise: PartitionDamaged, DataDirectoryError."""
         try:
-            info = await self._engine.create_topic(OFFSETS_TOPIC, OFFSETS_PARTITIONS, _OFFSETS_CONFIG, owner="internal")
+            info = await self._engine.create_topic(OFFSETS_TOPIC, OFFSETS_PARTITIONS, _OFFSETS_CONFIG, owner=INTERNAL)
         except TopicAlreadyExists:
             info = self._engine.topic(OFFSETS_TOPIC)
         kind = MachineKind(lambda name: Group(self._limits), GroupEvent, lambda group: group.is_vacant)

@@ -87,7 +87,7 @@ STATUS: Mapping[type[e.LogbrokerError], tuple[int, int | None]] = {
 }
 
 RETRY_AFTER_S = 1
-_NOT_OURS = (501, 502, 503, 504)
+_NOT_OURS = (501, 502, 503, 504, 507)
 """Statuses of failures that are no fault of the broker's."""
 _RETRY_STATUSES = (429, 503)
 _MAX_ERRORS_LISTED = 100

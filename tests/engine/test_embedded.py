@@ -211,8 +211,11 @@ async def test_a_byte_that_changed_under_a_running_broker_is_found_when_it_is_re
     file = files.open(f"topics/{info.id}/0/00000000000000000000.log")
     middle = file.size() // 2
     file.pwrite(bytes([file.pread(1, middle)[0] ^ 1]), middle)
+    before = await engine.read(WHERE, 0, max_bytes=1 << 20)
+    assert ([one.offset for one in before.records], before.next_offset) == ([0], 1)
     with pytest.raises(PartitionDamaged, match="orders-0: the batch at offsets 1 to 1"):
-        await engine.read(WHERE, 0, max_bytes=1 << 20)
+        await engine.read(WHERE, 1, max_bytes=1 << 20)
+    assert [one.offset for one in (await engine.read(WHERE, 2, max_bytes=1 << 20)).records] == [2]
     await engine.stop()
 
 
