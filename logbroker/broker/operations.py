@@ -16,7 +16,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from logbroker.broker.queues import Queues
+from logbroker.broker.views import NameSpace
 from logbroker.clock import Clock
 from logbroker.config import INT32_MAX
 from logbroker.engine.api import INTERNAL, Engine
@@ -67,7 +67,7 @@ class Selection(msgspec.Struct, frozen=True):
 
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
-    """An operation on the dead letters of a queue. ``ends`` bounds it: letters that come later are not meant."""
+    """An operation on the dead letters of a view. ``ends`` bounds it: letters that come later are not meant."""
 
     version: int = _VERSION
     id: str
@@ -91,9 +91,9 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
 class Operations:
     """The operations of a broker. To be started when the queues are."""
 
-    def __init__(self, engine: Engine, queues: Queues, clock: Clock) -> None:
+    def __init__(self, engine: Engine, names: NameSpace, clock: Clock) -> None:
         self._engine = engine
-        self._queues = queues
+        self._names = names
         self._clock = clock
         self._known: dict[str, Operation] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -152,7 +152,7 @@ class Operations:
         self, kind: Literal["redrive", "discard"], queue: str, selection: Selection, rate: float | None = None
     ) -> Operation:
         """Begin an operation; durable on return. Raises QueueNotFound."""
-        dispatcher = self._queues.get(queue)
+        dispatcher = self._names.find(queue)
         operation = Operation(
             id=f"op-{self._next:012d}",
             kind=kind,
@@ -171,7 +171,7 @@ class Operations:
 
     async def count(self, queue: str, selection: Selection) -> tuple[int, list[Peeked]]:
         """How many letters an operation would mean, and the first of them."""
-        letters = self._queues.get(queue).letters
+        letters = self._names.find(queue).letters
         matched, sample = 0, list[Peeked]()
         async for batch in letters.batches(selection.filter(), Cursor(), await letters.ends()):
             matched += len(batch.letters)
@@ -217,9 +217,9 @@ class Operations:
 
     async def _work(self, operation_id: str) -> None:
         operation = self.get(operation_id)
-        dispatcher = self._queues.get(operation.queue)
+        dispatcher = self._names.find(operation.queue)
         if dispatcher.definition.incarnation != operation.incarnation:
-            raise QueueNotFound(f"queue {operation.queue!r} was deleted meanwhile; this is another of that name")
+            raise QueueNotFound(f"{operation.queue!r} was deleted meanwhile; this is another of that name")
         pace = _Pace(operation.rate)
         wanted = operation.selection.filter()
         async for batch in dispatcher.letters.batches(wanted, Cursor(*operation.cursor), operation.ends):

@@ -1,124 +1,47 @@
-"""Queues as every door sees them: declared, described, changed, deleted; and the dispatcher of each.
+"""Queues as every door sees them: declared, described, changed, deleted.
 
-What lives here: the rules about names and topics, and the life of the dispatchers. What may not: HTTP words, messages.
-Invariants: a queue's definition, journal and topic come and go in one write of the catalogue; a queue is served only
-when it has loaded; whoever declares it again identically changes nothing.
+What lives here: the rules about queues and their topics. What may not: HTTP words, messages, what all views have in common.
+Invariants: a queue's definition, journal and topic come and go in one write of the catalogue; whoever declares it again
+identically changes nothing.
 """
 
-import asyncio
-import logging
 import secrets
-import zlib
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 import msgspec
 
 from logbroker.broker.positions import LATEST, AtOffset, Position, resolve
-from logbroker.broker.topics import Topics, check_changeable, check_topic_name
+from logbroker.broker.topics import Topics
+from logbroker.broker.views import INCARNATION_BITS, NameSpace, Views, hash_of, patched
 from logbroker.clock import Clock
 from logbroker.engine.api import Engine, Isolation, TopicInfo, TopicSpec
-from logbroker.errors import (
-    ConfigConflict,
-    InvalidConfig,
-    InvalidOffset,
-    InvalidTopic,
-    LogbrokerError,
-    PolicyViolation,
-    PreconditionFailed,
-    QueueNotFound,
-    UnknownTopicOrPartition,
-)
+from logbroker.errors import ConfigConflict, InvalidOffset, LogbrokerError, PolicyViolation, QueueNotFound
 from logbroker.metrics import Metrics
 from logbroker.model import TopicPartition
-from logbroker.queues.dispatcher import Definition, Dispatcher
-from logbroker.queues.dispatcher.definition import PREFIX, definition_of
-from logbroker.queues.dispatcher.tally import QueueCounters
+from logbroker.queues.dispatcher import Definition, Dispatcher, View
+from logbroker.queues.dispatcher.tally import OF_QUEUES, Counters
 from logbroker.queues.settings import QueueSettings, check_change, checked, partitions_for
 
-log = logging.getLogger(__name__)
-
-MAX_NAME = 243
-"""So that ``.retry`` fits behind it."""
-_ID_BITS = 48
-
 Start: TypeAlias = Position | Mapping[int, int]
-"""Where a queue begins in a topic that was there before; offsets by partition, and the end where none is given."""
+"""Where a view begins in a topic that was there before; offsets by partition, and the end where none is given."""
 
 
-class Queues:
-    """The queues of a broker. To be started before a door opens."""
+class Queues(Views[Dispatcher]):
+    """The queues of a broker."""
 
-    def __init__(self, engine: Engine, topics: Topics, clock: Clock, metrics: Metrics) -> None:
-        self._engine = engine
-        self._topics = topics
+    KIND = Definition
+
+    def __init__(self, engine: Engine, topics: Topics, names: NameSpace, clock: Clock, metrics: Metrics) -> None:
+        super().__init__(engine, topics, names)
         self._clock = clock
-        self._counters = QueueCounters(metrics)
-        self._dispatchers: dict[str, Dispatcher] = {}
-        self._damaged: dict[str, tuple[Definition, LogbrokerError]] = {}
-        self._changing = asyncio.Lock()
+        self._counters = Counters(metrics, Definition.KIND, OF_QUEUES)
 
-    # -- life ------------------------------------------------------------------------------------------------------------
+    def _dispatcher(self, definition: View) -> Dispatcher:
+        return Dispatcher(self._engine, self._clock, definition, self._counters, secrets.randbits(INCARNATION_BITS))
 
-    async def start(self) -> None:
-        """Load all queues. One that cannot be loaded answers its error, and does not keep the others from it.
-
-        Raises DataDirectoryError for a definition of a newer logbroker.
-        """
-        definitions = [
-            definition_of(key, document) for key, document in self._engine.definitions().items() if key.startswith(PREFIX)
-        ]
-        await asyncio.gather(*(self._load(definition) for definition in definitions))
-
-    async def _load(self, definition: Definition) -> Dispatcher | None:
-        dispatcher = Dispatcher(self._engine, self._clock, definition, self._counters, secrets.randbits(_ID_BITS))
-        try:
-            await dispatcher.start()
-        except LogbrokerError as error:
-            log.error("queue %s cannot be loaded: %s: %s", definition.name, error.code, error)
-            self._damaged[definition.name] = definition, error
-            await dispatcher.close()
-            return None
-        self._dispatchers[definition.name] = dispatcher
-        return dispatcher
-
-    def end_waiting(self) -> None:
-        """Answer all long polls now."""
-        for dispatcher in self._dispatchers.values():
-            dispatcher.end_waiting()
-
-    async def stop(self) -> None:
-        """Stop all dispatchers; what they have answered is durable."""
-        await asyncio.gather(*(dispatcher.close() for dispatcher in self._dispatchers.values()))
-        self._dispatchers.clear()
-
-    async def tell(self, every_s: float) -> None:
-        """Log the counts of each queue again and again; never returns."""
-        while True:
-            await asyncio.sleep(every_s)
-            for dispatcher in self.list():
-                facts = {**(await dispatcher.size.counts())._asdict(), **dispatcher.tally.totals}
-                told = ", ".join(f"{name} {count}" for name, count in facts.items() if count) or "nothing yet"
-                log.info(
-                    "queue %s: %s", dispatcher.definition.name, told, extra={"queue": dispatcher.definition.name, **facts}
-                )
-
-    # -- looking ---------------------------------------------------------------------------------------------------------
-
-    def get(self, name: str) -> Dispatcher:
-        """The queue. Raises InvalidTopic, QueueNotFound, and what it could not be loaded for."""
-        dispatcher = self._dispatchers.get(name)
-        if dispatcher is not None:
-            return dispatcher
-        if name in self._damaged:
-            raise self._damaged[name][1]
-        check_topic_name(name)
-        _check_length(name)
-        raise QueueNotFound(f"there is no queue {name!r}", queue=name)
-
-    def list(self, prefix: str = "") -> list[Dispatcher]:
-        """The queues whose names start with ``prefix``, by name."""
-        return [self._dispatchers[name] for name in sorted(self._dispatchers) if name.startswith(prefix)]
+    def _missing(self, name: str) -> LogbrokerError:
+        return QueueNotFound(f"there is no queue {name!r}", queue=name)
 
     def priorities_of(self, topic: str) -> int:
         """How many priorities the queue on a topic has; 1 where there is none."""
@@ -149,10 +72,10 @@ class Queues:
         A different declaration raises ConfigConflict, unless ``replace`` or ``tag`` (the present one's) lets it pass.
         Raises InvalidTopic, TopicReserved, InvalidConfig, InvalidPartitions, PreconditionFailed.
         """
-        check_queue_name(name)
         settings = checked(settings)
-        async with self._changing:
-            if name not in self._dispatchers and name not in self._damaged:
+        async with self._names.changing:
+            if name not in self:
+                self._names.check_free(name)
                 return await self._create(name, settings, start), True
             dispatcher = self.get(name)
             self._check_tag(dispatcher, tag)
@@ -168,10 +91,10 @@ class Queues:
         self._topics.check_room(more + 1)
         definition = Definition(
             name=name,
-            incarnation=secrets.randbits(_ID_BITS),
+            incarnation=secrets.randbits(INCARNATION_BITS),
             created_ms=self._clock.now().wall_ms,
             settings=settings,
-            starts={} if existing is None else await self._starts(existing, start),
+            starts={} if existing is None else await starts_in(self._engine, existing, start),
         )
         create = [definition.journal_spec()]
         if existing is None:
@@ -180,34 +103,14 @@ class Queues:
             await self._engine.grow_topic(name, partitions)
         adopt = () if existing is None else (name,)
         await self._engine.define(definition.key, definition.to_json(), create=create, adopt=adopt)
-        dispatcher = await self._load(definition)
-        if dispatcher is None:
-            raise self._damaged[name][1]
-        return dispatcher
-
-    async def _starts(self, topic: TopicInfo, start: Start) -> dict[int, int]:
-        starts: dict[int, int] = {}
-        for number in range(topic.partitions):
-            where = TopicPartition(topic.name, number)
-            position = start if not isinstance(start, Mapping) else AtOffset(start[number]) if number in start else LATEST
-            starts[number] = await resolve(self._engine, where, position, Isolation.READ_COMMITTED)
-            end = (await self._engine.bounds(where)).high_watermark
-            if starts[number] > end:
-                raise InvalidOffset(f"a queue cannot start at offset {starts[number]} of {where}, which ends at {end}")
-        return starts
-
-    def _find_topic(self, name: str) -> TopicInfo | None:
-        try:
-            return self._engine.topic(name)
-        except UnknownTopicOrPartition:
-            return None
+        return await self._loaded(definition)
 
     async def alter(self, name: str, changes: Mapping[str, Any], *, tag: str | None = None) -> Dispatcher:
         """Change settings by a merge patch. Raises QueueNotFound, InvalidConfig, ConfigConflict, PreconditionFailed."""
-        async with self._changing:
+        async with self._names.changing:
             dispatcher = self.get(name)
             self._check_tag(dispatcher, tag)
-            await self._change(dispatcher, checked(_patched(self._declared(dispatcher), changes)))
+            await self._change(dispatcher, checked(patched(self._declared(dispatcher), changes)))
             return dispatcher
 
     async def _change(self, dispatcher: Dispatcher, settings: QueueSettings) -> None:
@@ -223,10 +126,6 @@ class Queues:
             await self._engine.grow_topic(definition.name, partitions)
         await self._redefine(dispatcher, msgspec.structs.replace(definition, settings=settings))
         await dispatcher.grow(partitions)
-
-    async def _redefine(self, dispatcher: Dispatcher, definition: Definition) -> None:
-        await self._engine.define(definition.key, definition.to_json())
-        await dispatcher.configure(definition)
 
     def _declared(self, dispatcher: Dispatcher) -> QueueSettings:
         """The settings in force, with the number of partitions there are."""
@@ -245,14 +144,9 @@ class Queues:
         """The entity tag of a declaration."""
         return f"{dispatcher.definition.incarnation:x}-{hash_of(self._declared(dispatcher))}"
 
-    def _check_tag(self, dispatcher: Dispatcher, tag: str | None) -> None:
-        if tag not in (None, "*") and tag != self.tag_of(dispatcher):
-            name = dispatcher.definition.name
-            raise PreconditionFailed(f"queue {name!r} was changed since: its tag is {self.tag_of(dispatcher)}", queue=name)
-
     async def set_paused(self, name: str, *, paused: bool) -> None:
         """Deliver nothing, or go on; durable."""
-        async with self._changing:
+        async with self._names.changing:
             dispatcher = self.get(name)
             if dispatcher.definition.paused != paused:
                 await self._redefine(dispatcher, msgspec.structs.replace(dispatcher.definition, paused=paused))
@@ -260,64 +154,26 @@ class Queues:
     async def delete(self, name: str, *, keep_topic: bool = False, tag: str | None = None) -> None:
         """Delete a queue with its messages, retries and dead letters; ``keep_topic`` leaves the source topic.
 
-        Raises QueueNotFound, PreconditionFailed.
+        Raises QueueNotFound, PreconditionFailed, TopicInUse.
         """
-        async with self._changing:
-            definition = await self._ended(name, tag)
-            topics = [definition.journal.topic, definition.retry, definition.dead, *(() if keep_topic else (name,))]
-            there = [topic for topic in topics if self._find_topic(topic) is not None]
-            try:
-                await self._engine.define(definition.key, None, delete=there)
-            except LogbrokerError:
-                await self._load(definition)  # nothing was deleted: it is served as before
-                raise
+        async with self._names.changing:
+            topics = () if keep_topic else (name,)
+            if name in self:
+                self._topics.check_unread(*topics, f"{name}.retry", f"{name}.dlq")
+            await self._removed(await self._ended(name, tag), *topics)
             self._counters.forget(name)
             if not keep_topic:
                 await self._topics.forgotten(name)
 
-    async def _ended(self, name: str, tag: str | None) -> Definition:
-        """Stop serving a queue, also one that could not be loaded."""
-        if name in self._damaged:
-            return self._damaged.pop(name)[0]
-        dispatcher = self.get(name)
-        self._check_tag(dispatcher, tag)
-        del self._dispatchers[name]
-        await dispatcher.close()
-        dispatcher.release_holds()
-        return dispatcher.definition
 
-
-def check_queue_name(name: str) -> None:
-    """Raise InvalidTopic or TopicReserved unless a queue may be called so."""
-    check_changeable(name)
-    _check_length(name)
-
-
-def _check_length(name: str) -> None:
-    if len(name) > MAX_NAME:
-        raise InvalidTopic(f"the name of a queue takes at most {MAX_NAME} characters, so that '.retry' fits behind it")
-
-
-def hash_of(settings: QueueSettings) -> str:
-    """A short text that is equal for equal settings."""
-    return f"{zlib.crc32(msgspec.json.encode(settings)):08x}"
-
-
-def _patched(settings: QueueSettings, changes: Mapping[str, Any]) -> QueueSettings:
-    try:
-        return msgspec.convert(_merged(msgspec.to_builtins(settings), changes), QueueSettings)
-    except msgspec.ValidationError as error:
-        raise InvalidConfig(str(error)) from None
-
-
-def _merged(document: Any, changes: Any) -> Any:
-    """RFC 7396: null takes a member away, which means its default."""
-    if not isinstance(changes, Mapping):
-        return changes
-    merged = dict(document) if isinstance(document, dict) else {}
-    for name, value in changes.items():
-        if value is None:
-            merged.pop(name, None)
-        else:
-            merged[name] = _merged(merged.get(name), value)
-    return merged
+async def starts_in(engine: Engine, topic: TopicInfo, start: Start) -> dict[int, int]:
+    """The offset to begin at in each partition of a topic. Raises InvalidOffset for one beyond the end."""
+    starts: dict[int, int] = {}
+    for number in range(topic.partitions):
+        where = TopicPartition(topic.name, number)
+        position = start if not isinstance(start, Mapping) else AtOffset(start[number]) if number in start else LATEST
+        starts[number] = await resolve(engine, where, position, Isolation.READ_COMMITTED)
+        end = (await engine.bounds(where)).high_watermark
+        if starts[number] > end:
+            raise InvalidOffset(f"a reader cannot start at offset {starts[number]} of {where}, which ends at {end}")
+    return starts

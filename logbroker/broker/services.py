@@ -20,6 +20,7 @@ from logbroker.broker.resets import Resets
 from logbroker.broker.retention import Retention
 from logbroker.broker.settings import BrokerSettings
 from logbroker.broker.topics import Topics
+from logbroker.broker.views import NameSpace
 from logbroker.broker.waiting import Waiting
 from logbroker.clock import Clock
 from logbroker.config import BrokerConfig, TopicConfig
@@ -95,7 +96,8 @@ def services_on(
         groups.set_limits(_group_limits(config))
 
     settings.follow(changed)
-    queues = Queues(engine, topics, clock, metrics)
+    names = NameSpace()
+    queues = Queues(engine, topics, names, clock, metrics)
     produce = Produce(engine, topics, clock, metrics, queues.priorities_of)
     fetch = Fetch(engine, clock, waiting, metrics)
     queue_sends = QueueSends(engine, queues, produce, clock)
@@ -121,7 +123,7 @@ def services_on(
         retention=Retention(groups, metrics),
         queue_sends=queue_sends,
         request_reply=RequestReply(queues, queue_sends, clock, metrics),
-        operations=Operations(engine, queues, clock),
+        operations=Operations(engine, names, clock),
     )
 
 

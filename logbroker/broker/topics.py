@@ -8,7 +8,7 @@ of all topics together never exceed ``max_partitions`` (changes of the catalogue
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from logbroker.config import BrokerConfig, TopicConfig, checked
@@ -90,7 +90,10 @@ class Topics:
         self.config = config
         """The settings in force; replaced when they change."""
         self._forget = forget
-        self._changing = asyncio.Lock()
+        self.changing = asyncio.Lock()
+        """Held while the catalogue changes."""
+        self.readers: Callable[[str], Sequence[str]] = lambda topic: ()
+        """The subscriptions that stand on a topic."""
 
     # -- looking -----------------------------------------------------------------------------------------------------
 
@@ -148,7 +151,7 @@ class Topics:
 
         Raises TopicAlreadyExists, InvalidTopic, TopicReserved, InvalidPartitions, InvalidConfig.
         """
-        async with self._changing:
+        async with self.changing:
             self.check_new(name, partitions, overrides)
             return await self._engine.create_topic(name, self._partitions_or_default(partitions), overrides)
 
@@ -170,7 +173,7 @@ class Topics:
             return await self.create(name, partitions, overrides), True
         except TopicAlreadyExists:
             pass
-        async with self._changing:
+        async with self.changing:
             info = self._engine.topic(name)
             wanted = checked(TopicConfig, overrides)
             if replace is not None:
@@ -195,7 +198,7 @@ class Topics:
 
         Raises InvalidTopic, TopicReserved, UnknownTopicOrPartition, InvalidPartitions, InvalidConfig, TopicInUse.
         """
-        async with self._changing:
+        async with self.changing:
             info = self.changeable(name)
             if guard is not None:
                 guard(info)
@@ -231,14 +234,22 @@ class Topics:
 
         Raises InvalidTopic, TopicReserved, UnknownTopicOrPartition, TopicInUse.
         """
-        async with self._changing:
+        async with self.changing:
             info = self.changeable(name)
             if guard is not None:
                 guard(info)
             if info.owner is not None:
                 raise TopicInUse(f"topic {name!r} belongs to {info.owner}: delete that instead", topic=name)
+            self.check_unread(name)
             await self._engine.delete_topic(name)
             await self.forgotten(name)
+
+    def check_unread(self, *names: str) -> None:
+        """Raise TopicInUse where a subscription stands on one of these topics."""
+        for name in names:
+            readers = self.readers(name)
+            if readers:
+                raise TopicInUse(f"topic {name!r} is read by {', '.join(readers)}: delete that first", topic=name)
 
     async def forgotten(self, name: str) -> None:
         """The topic is gone whatever comes now: a full disk, say, must not make its deletion fail. A start repairs it."""

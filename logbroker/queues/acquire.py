@@ -31,33 +31,25 @@ def take_in(draft: Draft, command: c.TakeIn) -> Decision[c.LeaseReply]:
         return draft.decision()
     spans = _holes(state, command)
     if spans:
-        draft.events.append(e.Finished(Source.SOURCE, spans))
+        draft.events.append(e.Skipped.over(command.offset, spans))
     fresh = tuple(message for message in command.messages if not state.hard.is_finished(message.position))
     draft.events.append(e.TakenIn(fresh, command.next_offset))
     return draft.decision(wait_for_flush=False)
 
 
-def _holes(state: State, command: c.TakeIn) -> tuple[e.Span, ...]:
+def _holes(state: State, command: c.TakeIn) -> list[e.Span]:
+    """What is open between the messages. A leased one may have gone from the log since: its lease is left alone."""
     finished = state.progress(Source.SOURCE).finished
+    there = [message.position.offset for message in command.messages]
+    leased = [position.offset for position in state.hard.leased if position.source is Source.SOURCE]
+    held = [offset for offset in leased if command.offset <= offset < command.next_offset]
     spans: list[e.Span] = []
     low = command.offset
-    for offset in [*(message.position.offset for message in command.messages), command.next_offset]:
+    for offset in [*(sorted({*there, *held}) if held else there), command.next_offset]:
         if low < offset:
             spans.extend(finished.open_runs(low, offset))
         low = offset + 1
-    return tuple(part for span in spans for part in _without_leased(state, span))
-
-
-def _without_leased(state: State, span: e.Span) -> Iterator[e.Span]:
-    """A leased message may have gone from the log, or from a filter, since: its lease is left alone."""
-    low, end = span
-    leased = (position.offset for position in state.hard.leased if position.source is Source.SOURCE)
-    for offset in sorted(offset for offset in leased if low <= offset < end):
-        if low < offset:
-            yield low, offset
-        low = offset + 1
-    if low < end:
-        yield low, end
+    return spans
 
 
 def supply(draft: Draft, command: c.Supply) -> Decision[c.LeaseReply]:
@@ -148,7 +140,7 @@ def is_expired(draft: Draft, message: Message) -> bool:
 
 
 def _is_over(state: State, message: Message, now: Now) -> bool:
-    expires_ms = message.expires_ms(state.rules.ttl_ms)
+    expires_ms = message.expires_ms(state.rules)
     return expires_ms is not None and expires_ms <= now.wall_ms
 
 

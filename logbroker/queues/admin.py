@@ -149,8 +149,10 @@ def purge(draft: Draft, command: c.Purge) -> Decision[c.LeaseReply]:
 
 
 def seek(draft: Draft, command: c.Seek) -> Decision[c.LeaseReply]:
-    """One event: start over elsewhere."""
-    draft.events.append(e.Sought(command.offset, draft.state.hard.generation + 1))
+    """Start over elsewhere: one event, and one for what is done there already."""
+    draft.events.append(e.Sought(command.offset, max(draft.state.hard.generation + 1, command.generation)))
+    if command.done:
+        draft.events.append(e.Skipped.over(command.offset, command.done))
     return draft.decision()
 
 

@@ -136,6 +136,33 @@ def _finished(state: State, event: e.Finished) -> None:
             state.progress(event.source).finished.add(start, end)
 
 
+def _skipped(state: State, event: e.Skipped) -> None:
+    finished, returned = state.progress(Source.SOURCE).finished, state.hard.returned
+    for start, end in event.spans():
+        finished.add(start, end)
+    if returned:
+        for position in [one for one in returned if one.source is Source.SOURCE and one.offset in finished]:
+            del returned[position]
+
+
+def _marked(state: State, event: e.Marked) -> None:
+    frontier = state.progress(Source.SOURCE).finished.frontier
+    state.hard.marks = [mark for mark in state.hard.marks if mark[1] > frontier]
+    state.hard.marks.append((event.at_ms, event.offset))
+
+
+def _aged(state: State, event: e.Aged) -> None:
+    hard, read_next = state.hard, state.read_next
+    for start, end in state.unheld(event.before):
+        for offset in range(start, min(end, read_next)):
+            _finish(state, Position(Source.SOURCE, offset))
+        state.progress(Source.SOURCE).finished.add(max(start, min(end, read_next)), end)
+    for position in [one for one in hard.returned if one.source is Source.SOURCE and one.offset < event.before]:
+        del hard.returned[position]
+    hard.marks = [mark for mark in hard.marks if mark[1] > event.before]
+    state.soft.read_to = max(state.soft.read_to, event.before)
+
+
 def _purged(state: State, event: e.Purged) -> None:
     soft, hard = state.soft, state.hard
     before = (event.source_before, event.retry_before, 0)
@@ -175,6 +202,7 @@ def _sought(state: State, event: e.Sought) -> None:
     for offset in retry.ahead:
         retry.finished.add(offset, offset + 1)
     state.progress(Source.SOURCE).finished = OffsetRanges(event.offset)
+    hard.marks.clear()
     soft.read_to, soft.last_due_ms = event.offset, 0
     for cleared in (soft.fresh, soft.back, soft.again, soft.schedule, soft.lines, soft.deadlines):
         cleared.clear()
@@ -237,6 +265,9 @@ _APPLY: dict[type, Callable[[State, Any], None]] = {
     e.Extended: _extended,
     e.Resumed: _resumed,
     e.Finished: _finished,
+    e.Skipped: _skipped,
+    e.Marked: _marked,
+    e.Aged: _aged,
     e.Purged: _purged,
     e.Sought: _sought,
     e.Copied: _copied,

@@ -13,6 +13,7 @@ from logbroker.errors import LogbrokerError
 from logbroker.machine import Moved, MoveFailed
 from logbroker.model import Record
 from logbroker.queues.copies import Edit
+from logbroker.queues.events import Span
 from logbroker.queues.messages import FoundCopy, Message
 from logbroker.queues.positions import Position, Receipt, Source
 from logbroker.queues.rules import LeaseRules
@@ -183,9 +184,22 @@ class Purge:
 
 @dataclass(frozen=True, slots=True)
 class Seek:
-    """Read the source from ``offset`` on; also how a new machine learns where to start."""
+    """Read the source from ``offset`` on, but for ``done``; also how a new machine learns where to start.
+
+    ``generation`` is at least that of the machine after it; 0 for the next one.
+    """
 
     offset: int
+    generation: int = 0
+    done: tuple[Span, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Age:
+    """Drop what was not taken from the source for ``keep_ms``; ``end`` is where it ends now."""
+
+    end: int
+    keep_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +229,7 @@ LeaseCommand: TypeAlias = (
     | DeadFull
     | Purge
     | Seek
+    | Age
     | Configure
     | Moved
     | MoveFailed

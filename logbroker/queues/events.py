@@ -6,6 +6,7 @@ its number. ``at`` is monotonic time and means something only against other ``at
 deadlines over to the next run's clock, so that down time does not run against a lease.
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -96,6 +97,48 @@ class Finished(HardEvent, frozen=True, tag="F"):
     spans: tuple[Span, ...]
 
 
+class Skipped(HardEvent, frozen=True, tag="K"):
+    """Of the source from ``start`` on, these are no messages of this view: none of them was ever read.
+
+    ``runs`` are lengths, in turn of what stays open and of what is done: a byte or two for each, since a filter may leave
+    out every other record.
+    """
+
+    start: int
+    runs: tuple[int, ...]
+
+    @classmethod
+    def over(cls, start: int, spans: Iterable[Span]) -> "Skipped":
+        """The event for ascending spans, none of which starts below ``start``."""
+        runs: list[int] = []
+        at = start
+        for low, end in spans:
+            runs += (low - at, end - low)
+            at = end
+        return cls(start, tuple(runs))
+
+    def spans(self) -> Iterator[Span]:
+        """What is done."""
+        at = self.start
+        for index in range(0, len(self.runs), 2):
+            low = at + self.runs[index]
+            at = low + self.runs[index + 1]
+            yield low, at
+
+
+class Marked(HardEvent, frozen=True, tag="M"):
+    """At ``at_ms`` (wall clock) the source ended at ``offset``: what lies below is at least as old."""
+
+    at_ms: int
+    offset: int
+
+
+class Aged(HardEvent, frozen=True, tag="G"):
+    """What nobody holds of the source below ``before`` was kept for as long as was promised, and is done."""
+
+    before: int
+
+
 class Purged(HardEvent, frozen=True, tag="P"):
     """Everything below these offsets is done, leases, moves and waiting messages included."""
 
@@ -179,6 +222,9 @@ LeaseEvent: TypeAlias = (
     | Voided
     | Seen
     | Finished
+    | Skipped
+    | Marked
+    | Aged
     | Purged
     | Sought
     | Resumed

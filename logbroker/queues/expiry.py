@@ -51,5 +51,5 @@ def _first_expiry(state: State, now: Now) -> int | None:
     first = next(fresh.in_order(), None)
     if first is None or not may_expire(state):
         return None
-    expires_ms = fresh.get(first[1]).expires_ms(state.rules.ttl_ms)
+    expires_ms = fresh.get(first[1]).expires_ms(state.rules)
     return None if expires_ms is None else now.mono_ms + max(0, expires_ms - now.wall_ms)

@@ -1,7 +1,7 @@
 """The lease machine of one partition of a queue or subscription: the heart of the work queue.
 
 What lives here: which decision answers which command, and the questions a dispatcher may ask. What may not: the decisions
-themselves (``acquire``, ``settle``, ``moving``, ``admin``, ``expiry``), mutations (``apply``), I/O, clocks, randomness.
+themselves (``acquire``, ``settle``, ``moving``, ``admin``, ``aging``, ``expiry``), mutations (``apply``), I/O, clocks.
 Invariants, held after every event, crash and restart (``tests/queues/test_move_protocol.py`` walks them):
 
 - a message has exactly one open position until it is done: in the source, the retry or the dead-letter topic;
@@ -19,7 +19,7 @@ from typing import Any
 
 from logbroker.machine import Decision, Event, HardEvent, Moved, MoveFailed
 from logbroker.model import Now
-from logbroker.queues import acquire, admin, moving, settle
+from logbroker.queues import acquire, admin, aging, moving, settle
 from logbroker.queues import commands as c
 from logbroker.queues.apply import apply
 from logbroker.queues.draft import Draft
@@ -53,6 +53,7 @@ _DECIDE: dict[type, Callable[[Draft, Any], Decision[c.LeaseReply]]] = {
     c.DeadFull: admin.dead_full,
     c.Purge: admin.purge,
     c.Seek: admin.seek,
+    c.Age: aging.age,
     c.Configure: admin.configure,
 }
 
@@ -94,6 +95,11 @@ class LeaseMachine:
     def place(self) -> Place:
         """What the machine stands on."""
         return self._state.place
+
+    @property
+    def ordered(self) -> bool:
+        """Whether the messages of a key are delivered one after the other."""
+        return self._state.rules.ordered
 
     @property
     def in_flight(self) -> int:
@@ -164,6 +170,15 @@ class LeaseMachine:
         read_next = self._state.read_next
         frontier = self._state.progress(Source.SOURCE).finished.frontier
         return None if self._state.rules.ordered and read_next - frontier >= KEY_WINDOW else read_next
+
+    @property
+    def read_next(self) -> int:
+        """Where the source is to be read on, however far that is ahead."""
+        return self._state.read_next
+
+    def done_above(self, source: Source) -> Iterator[tuple[int, int]]:
+        """What is done above the lowest offset that is not, as ascending spans. Nothing may be decided while it is read."""
+        return iter(self._state.progress(source).finished)
 
     def wanted(self, now: Now, limit: int) -> list[Position]:
         """Messages that may be delivered once their records are read, in the order of delivery."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from logbroker.model import StoredRecord
 from logbroker.queues.headers import TTL_MS, CopyHeader, decoded, integer_header
 from logbroker.queues.positions import Position, Source, index_of
+from logbroker.queues.rules import LeaseRules
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +24,10 @@ class Message:
     ttl_ms: int | None
     record: StoredRecord
 
-    def expires_ms(self, queue_ttl_ms: int | None) -> int | None:
-        """When its time to live ends (wall clock), or None: the lower of its own and the queue's."""
-        limits = [ttl for ttl in (self.ttl_ms, queue_ttl_ms) if ttl is not None]
+    def expires_ms(self, rules: LeaseRules) -> int | None:
+        """When its time to live ends (wall clock), or None: the lower of its own and that of the rules."""
+        own = self.ttl_ms if rules.own_ttl else None
+        limits = [ttl for ttl in (own, rules.ttl_ms) if ttl is not None]
         return self.ttl_from_ms + min(limits) if limits else None
 
 

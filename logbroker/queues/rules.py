@@ -21,3 +21,5 @@ class LeaseRules:
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     ttl_ms: int | None = None
     ordered: bool = False
+    own_ttl: bool = True
+    """Whether a message may bring a time to live of its own."""

@@ -23,6 +23,8 @@ def snapshot(hard: Hard) -> Iterator[HardEvent]:
     if hard == Hard():
         return
     yield e.Base(hard.at, hard.generation, hard.next_number)
+    for at_ms, offset in hard.marks:
+        yield e.Marked(at_ms, offset)
     for source in Source:
         log = hard.logs[source]
         yield e.Log(source, log.finished.frontier, log.seen, tuple(sorted(log.ahead)))

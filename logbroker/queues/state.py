@@ -10,7 +10,7 @@ durable).
 from dataclasses import dataclass, field
 
 from logbroker.queues.eligible import Eligible
-from logbroker.queues.events import Grant
+from logbroker.queues.events import Grant, Span
 from logbroker.queues.key_lines import KeyLines
 from logbroker.queues.messages import Message
 from logbroker.queues.moves import Moves
@@ -99,6 +99,8 @@ class Hard:
     """Deliveries so far of messages that were released and not leased since."""
     acked: dict[int, int] = field(default_factory=dict)
     """Run by lease number, of the leases acked last."""
+    marks: list[tuple[int, int]] = field(default_factory=list)
+    """(wall-clock time, end of the source by then), ascending; kept where what is not taken is dropped some day."""
 
     def is_finished(self, position: Position) -> bool:
         """Whether the message at a position is done."""
@@ -143,6 +145,17 @@ class State:
     def progress(self, source: Source) -> Progress:
         """How far a topic is done."""
         return self.hard.logs[source]
+
+    def unheld(self, before: int) -> list[Span]:
+        """What is open of the source below an offset and not leased."""
+        leased = sorted(one.offset for one in self.hard.leased if one.source is Source.SOURCE and one.offset < before)
+        finished = self.progress(Source.SOURCE).finished
+        spans: list[Span] = []
+        low = finished.frontier
+        for offset in [*leased, before]:
+            spans.extend(finished.open_runs(low, offset))
+            low = offset + 1
+        return spans
 
     def is_busy(self, position: Position) -> bool:
         """Whether the message at a position is leased or moving."""

@@ -11,6 +11,7 @@ from logbroker.queues.copies import CopyPlan, delayed
 from logbroker.queues.headers import MAX_HISTORY, CopyHeader, Happened, Reason, decoded, encoded, extended
 from logbroker.queues.messages import arrived, came_back
 from logbroker.queues.positions import MessageId, Place, Position, Receipt, Source, first_of, index_of
+from logbroker.queues.rules import LeaseRules
 
 NOW = Now(1_000, 0)
 PLACE = Place("q", 0x1F, 3, 1, TopicPartition("q", 3), TopicPartition("q.retry", 3), TopicPartition("q.dlq", 3))
@@ -86,6 +87,6 @@ def test_the_headers_of_a_copy_stay_far_below_the_allowance_of_its_topic() -> No
 def test_a_time_to_live_that_is_not_a_number_is_none() -> None:
     for value in (b"", b"-5", b"1e3", b"9" * 30, None):
         record = StoredRecord(0, 10, None, b"v", (Header("logbroker-ttl-ms", value),))
-        assert arrived(record).expires_ms(None) is None
+        assert arrived(record).expires_ms(LeaseRules()) is None
     record = StoredRecord(0, 10, None, b"v", (Header("logbroker-ttl-ms", b"9"), Header("logbroker-ttl-ms", b"5")))
-    assert arrived(record).expires_ms(None) == 15
+    assert arrived(record).expires_ms(LeaseRules()) == 15

@@ -4,9 +4,9 @@ Reading order: ``mover`` (copies), ``partition`` (one machine and its topics), `
 counted), ``watch`` (what wakes a long poll), ``upkeep`` (what may be deleted), ``dispatcher`` (the verbs that join them).
 """
 
-from logbroker.queues.dispatcher.definition import Definition
+from logbroker.queues.dispatcher.definition import Definition, View
 from logbroker.queues.dispatcher.dispatcher import Dispatcher
 from logbroker.queues.dispatcher.receiving import Received, Want
 from logbroker.queues.dispatcher.sending import Sent
 
-__all__ = ["Definition", "Dispatcher", "Received", "Sent", "Want"]
+__all__ = ["Definition", "Dispatcher", "Received", "Sent", "View", "Want"]

@@ -1,4 +1,4 @@
-"""One queue at work: loading it, and the verbs of its consumers and producers.
+"""One view of a topic at work: loading it, and the verbs of its consumers and producers.
 
 What lives here: who is asked, in which order, and what is told. What may not: decisions about messages (the lease
 machines'), HTTP.
@@ -19,10 +19,10 @@ from logbroker.model import Record
 from logbroker.queues import commands as c
 from logbroker.queues import events as e
 from logbroker.queues.acquire import MAX_EXPIRING
-from logbroker.queues.dispatcher.definition import Definition
+from logbroker.queues.dispatcher.definition import View
 from logbroker.queues.dispatcher.letters import DeadLetters
 from logbroker.queues.dispatcher.mover import QueueMover
-from logbroker.queues.dispatcher.partition import QueuePartition
+from logbroker.queues.dispatcher.partition import Intake, QueuePartition
 from logbroker.queues.dispatcher.peeking import Peek
 from logbroker.queues.dispatcher.reads import KeptReads
 from logbroker.queues.dispatcher.receiver import Leased, Receiver
@@ -30,7 +30,7 @@ from logbroker.queues.dispatcher.receiving import Received, Want, told
 from logbroker.queues.dispatcher.sending import Deduplication
 from logbroker.queues.dispatcher.settling import Settlements
 from logbroker.queues.dispatcher.size import QueueSize
-from logbroker.queues.dispatcher.tally import QueueCounters, Tally
+from logbroker.queues.dispatcher.tally import Counters, Tally
 from logbroker.queues.dispatcher.upkeep import Upkeep
 from logbroker.queues.dispatcher.watch import Watch
 from logbroker.queues.leases import LeaseMachine
@@ -56,9 +56,9 @@ class _WatchedMachine(LeaseMachine):
 
 
 class Dispatcher:
-    """A queue. Made closed; ``start`` loads it."""
+    """A queue or subscription. Made closed; ``start`` loads it."""
 
-    def __init__(self, engine: Engine, clock: Clock, definition: Definition, counters: QueueCounters, run: int) -> None:
+    def __init__(self, engine: Engine, clock: Clock, definition: View, counters: Counters, run: int) -> None:
         self.definition = definition
         self.tally = Tally(definition.name, counters)
         self.closing = False
@@ -76,7 +76,8 @@ class Dispatcher:
         self._receiver = Receiver(self.partitions, definition.settings, clock)
         self._watch = Watch(engine, clock, self.partitions, self._receiver.bell)
         self.deduplication = Deduplication(engine, clock, self.partitions, definition.settings.dedup_window_ms)
-        self._upkeep = Upkeep(engine, self._journal, definition, self.partitions, self.deduplication)
+        deduplication = self.deduplication if definition.IS_SENT_TO else None
+        self._upkeep = Upkeep(engine, self._journal, definition, self.partitions, deduplication)
         self.peek = Peek(self.partitions, clock, definition.settings.priorities)
         self.letters = DeadLetters(self.partitions, self.peek)
         self.settle = Settlements(self.partitions, clock, definition.incarnation)
@@ -108,14 +109,14 @@ class Dispatcher:
     async def start(self) -> None:
         """Load the journal and the copy topics. Raises PartitionDamaged, DataDirectoryError."""
         await self._journal.open()
-        await self.grow(self._engine.topic(self.definition.name).partitions)
+        await self.grow(self._engine.topic(self.definition.topic).partitions)
         self._journal.resume()
         self._receiver.is_paused = self.definition.paused
         self.tally.counting = True
         await self._upkeep.let_go()
         await self._upkeep.bound_dead_letters()
         for work in (self._watch.run, self._keep_up, self._bound_dead_letters):
-            self._tasks.append(asyncio.create_task(self._guarded(work), name=f"queue {self.definition.name}"))
+            self._tasks.append(asyncio.create_task(self._guarded(work), name=self.definition.key))
 
     async def _guarded(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Background work that ends with its queue only; what goes wrong is tried again, and told."""
@@ -123,19 +124,25 @@ class Dispatcher:
             try:
                 await work()
             except LogbrokerError as error:
-                log.warning("queue %s: background work is tried again: %s", self.definition.name, error)
+                log.warning("%s: background work is tried again: %s", self.definition.key, error)
             except Exception:  # a defect there must not end it, and must be seen
-                log.exception("queue %s: background work has failed", self.definition.name)
+                log.exception("%s: background work has failed", self.definition.key)
             await asyncio.sleep(UPKEEP_S)
 
     async def grow(self, partitions: int) -> None:
         """Serve so many partitions."""
-        ordered = self.definition.settings.ordering == "key"
         for number in range(len(self.partitions), partitions):
-            partition = QueuePartition(self._engine, self._journal, self._clock, number, self._reads, ordered=ordered)
-            await partition.load(self.definition.starts.get(number, 0))
+            partition = QueuePartition(self._engine, self._journal, self._clock, number, self._reads, self._intake())
+            await partition.load(self.definition)
             self.partitions.append(partition)
         self._watch.look_again()
+
+    def _intake(self) -> Intake | None:
+        """Which records are messages; None for all of them."""
+        return None
+
+    async def _look_after(self) -> None:
+        """What a kind of view has to see to again and again."""
 
     async def close(self) -> None:
         """Answer whoever waits, and stop."""
@@ -159,7 +166,7 @@ class Dispatcher:
         self._journal.wake()
         self._receiver.bell.ring_all()
 
-    async def configure(self, definition: Definition) -> None:
+    async def configure(self, definition: View) -> None:
         """Be as ``definition`` says from now on."""
         self.definition = definition
         for partition in self.partitions:
@@ -182,6 +189,7 @@ class Dispatcher:
                 self._heard.clear()
                 await self._upkeep.let_go()
                 await self._upkeep.rewrite()
+            await self._look_after()
 
     async def _bound_dead_letters(self) -> None:
         while True:
@@ -203,7 +211,7 @@ class Dispatcher:
         received = told(delivery, partition.place, self.definition.settings.priorities)
         if delivery.deliveries == 1:
             age_s = max(0, self._clock.now().wall_ms - received.timestamp_ms) / 1_000
-            self.tally.counters.time_in_queue.observe(age_s, self.definition.name)
+            self.tally.counters.waited.observe(age_s, self.definition.name)
         return received
 
     async def give_back(self, received: Sequence[Received]) -> None:
@@ -221,7 +229,7 @@ class Dispatcher:
     def partition_of(self, message_id: MessageId) -> QueuePartition:
         """Where a message is. Raises MessageNotFound for one of another queue, or of an earlier one of this name."""
         if message_id.incarnation != self.definition.incarnation or message_id.partition >= len(self.partitions):
-            raise MessageNotFound(f"{message_id} is not a message of queue {self.definition.name!r}")
+            raise MessageNotFound(f"{message_id} is not a message of {self.definition.KIND} {self.definition.name!r}")
         return self.partitions[message_id.partition]
 
     async def cancel(self, message_id: MessageId) -> c.Outcome:

@@ -15,7 +15,7 @@ from logbroker.errors import AppendUnknown, LogbrokerError, TopicAlreadyExists, 
 from logbroker.journal import EngineMover
 from logbroker.machine import Move
 from logbroker.model import Record, StoredRecord, TopicPartition
-from logbroker.queues.dispatcher.definition import Definition, copy_spec
+from logbroker.queues.dispatcher.definition import View, copy_spec
 from logbroker.queues.dispatcher.reads import KeptReads
 
 GROUP_BYTES = 256 * KIB
@@ -55,7 +55,7 @@ class QueueMover(EngineMover):
     appended as one batch.
     """
 
-    def __init__(self, engine: Engine, definition: Definition, reads: KeptReads) -> None:
+    def __init__(self, engine: Engine, definition: View, reads: KeptReads) -> None:
         super().__init__(engine)
         self._reads = reads
         self._engine = engine
@@ -109,7 +109,7 @@ class QueueMover(EngineMover):
         return await self._reads.one(where, offset)
 
     async def _ensure(self, topic: str) -> None:
-        source = self._engine.topic(self._definition.name)
+        source = self._engine.topic(self._definition.topic)
         wanted = copy_spec(topic, source.partitions, source.config)
         if self._fits(wanted):
             return

@@ -1,4 +1,4 @@
-"""One partition of a queue: its lease machine, and the reading of its three topics for it.
+"""One partition of a view: its lease machine, and the reading of its three topics for it.
 
 What lives here: the order in which the machine is loaded and fed. What may not: any decision.
 Invariants: the machine sees records only that no crash can take back, below the last stable offset, whatever the topic's
@@ -9,15 +9,16 @@ import asyncio
 import logging
 from bisect import bisect_left
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from logbroker.clock import Clock
 from logbroker.config import KIB
 from logbroker.engine.api import Engine, Isolation, RecordsRead
 from logbroker.errors import CorruptMessage, OffsetOutOfRange, PartitionDamaged, UnknownTopicOrPartition
 from logbroker.journal import Journal
-from logbroker.model import Bounds, StoredRecord
+from logbroker.model import Bounds, StoredRecord, TopicPartition
 from logbroker.queues import commands as c
+from logbroker.queues.dispatcher.definition import View
 from logbroker.queues.dispatcher.reads import KeptReads
 from logbroker.queues.headers import decoded
 from logbroker.queues.leases import LeaseMachine
@@ -31,6 +32,22 @@ NEAR = 64
 """Offsets that lie no further apart are read together."""
 MAX_SUPPLY = 1_000
 
+SCAN_S = 0.5
+"""How long one receive reads on past records that are not for it before it looks at the time it has."""
+
+
+class Intake(Protocol):
+    """Which records of the source are messages of a view."""
+
+    async def chosen(self, where: TopicPartition, records: Sequence[StoredRecord]) -> Sequence[StoredRecord]:
+        """Those that are; what is left out is done for this view."""
+        ...
+
+    def takes(self, where: TopicPartition, record: StoredRecord) -> bool:
+        """Whether one is, for somebody who only looks."""
+        ...
+
+
 LeaseJournal = Journal[LeaseMachine, c.LeaseReply]
 
 
@@ -38,19 +55,24 @@ class QueuePartition:
     """The shell of one lease machine."""
 
     def __init__(
-        self, engine: Engine, journal: LeaseJournal, clock: Clock, number: int, reads: KeptReads, *, ordered: bool
+        self, engine: Engine, journal: LeaseJournal, clock: Clock, number: int, reads: KeptReads, intake: Intake | None
     ) -> None:
         self.number = number
         self.unreadable = 0
         """How many batches were passed over because their records cannot be decoded."""
+        self.gone = 0
+        """How many offsets were passed over because retention took the records before they were done."""
+        self.is_behind = False
+        """Whether there was more to read than the last look had time for."""
         self.noticed = 0
         """The end of the source when it was last looked at: who waits is not woken for the same records again."""
         self._engine = engine
         self._journal = journal
         self._clock = clock
-        self._ordered = ordered
         self._reads = reads
-        self._feeding = asyncio.Lock()
+        self._intake = intake
+        self.feeding = asyncio.Lock()
+        """Held while the machine is fed: whoever changes what it is fed with holds it too."""
 
     @property
     def machine(self) -> LeaseMachine:
@@ -72,23 +94,25 @@ class QueuePartition:
 
     # -- loading ---------------------------------------------------------------------------------------------------------
 
-    async def load(self, start: int) -> None:
+    async def load(self, view: View) -> None:
         """Bring the replayed machine up to the ends of its copy topics; a new one learns where to start."""
-        if start and self.machine.generation == 0:
-            await self.ask(c.Seek(start))
+        seek = view.seek_first(self.number, self.machine.generation)
+        if seek is not None:
+            await self.ask(seek)
         await self._take_over(Source.RETRY, self.machine.floor(Source.RETRY))
         await self._take_over(Source.DEAD, self.machine.seen(Source.DEAD))
 
     async def _take_over(self, source: Source, offset: int) -> None:
         bounds = await self.bounds(source)
         offset = max(offset, bounds.log_start_offset)
+        ordered = self.machine.ordered
         while offset < bounds.high_watermark:
             read = await self._engine.read(self.place.topic(source), offset, max_bytes=READ_BYTES)
             copies: list[FoundCopy] = []
             strange: list[Position] = []
             for record in read.records:
                 try:
-                    copies.append(FoundCopy(record.offset, decoded(record.headers), record.key if self._ordered else None))
+                    copies.append(FoundCopy(record.offset, decoded(record.headers), record.key if ordered else None))
                 except CorruptMessage as error:
                     log.error("%s at offset %d: %s", self.place.topic(source), record.offset, error)
                     strange.append(Position(source, record.offset))
@@ -123,22 +147,33 @@ class QueuePartition:
             return 0
 
     async def feed(self, enough: int) -> None:
-        """Read until ``enough`` messages can be leased, or there are no more."""
-        async with self._feeding:
+        """Read until ``enough`` messages can be leased, there are no more, or the time is over."""
+        async with self.feeding:
             await self._supply(min(enough, MAX_SUPPLY))
-            await self._take_in(enough)
+            self.is_behind = not await self._take_in(enough)
 
-    async def _take_in(self, enough: int) -> None:
+    async def _take_in(self, enough: int) -> bool:
+        """Whether there was time for all."""
+        loop, where = asyncio.get_running_loop(), self.place.source
+        until = loop.time() + SCAN_S
         while self.machine.fresh < enough:
             offset = self.machine.intake
-            if offset is None:
-                return
-            read = await self._read_source(offset)
-            if read is None:
-                return
+            read = None if offset is None else await self._read_source(offset)
+            if offset is None or read is None:
+                return True
             records, next_offset = read
-            await self._engine.flushed(self.place.source, next_offset)
-            await self.ask(c.TakeIn(offset, tuple(map(arrived, records)), next_offset))
+            await self._engine.flushed(where, next_offset)
+            chosen = records if self._intake is None else await self._intake.chosen(where, records)
+            await self.ask(c.TakeIn(offset, tuple(map(arrived, chosen)), next_offset))
+            if not chosen and loop.time() >= until:
+                return False
+        return True
+
+    def is_message(self, source: Source, record: StoredRecord) -> bool:
+        """Whether a record that was perhaps not read yet is a message of this view."""
+        if source is not Source.SOURCE or self._intake is None or record.offset < self.machine.read_next:
+            return True
+        return self._intake.takes(self.place.source, record)
 
     async def _read_source(self, offset: int) -> tuple[list[StoredRecord], int] | None:
         """The records from ``offset`` and where to go on; None at the end."""
@@ -154,6 +189,7 @@ class QueuePartition:
             if start <= offset:
                 return None
             log.error("%s: records from offset %d to %d are gone before they were done", where, offset, start)
+            self.gone += start - offset
             return [], start
         return (read.records, read.next_offset) if read.next_offset > offset else None
 

@@ -166,6 +166,7 @@ class Peek:
             if not offsets:
                 return
             for record in await partition.records_at(source, offsets):
-                if not partition.machine.is_finished(Position(source, record.offset)):
+                done = partition.machine.is_finished(Position(source, record.offset))
+                if not done and partition.is_message(source, record):
                     yield record
             start = offsets[-1] + 1

@@ -96,7 +96,8 @@ class Receiver:
             left = until - loop.time()
             if left <= 0 or closing():
                 return []
-            await self.bell.wait(noted, left)
+            if not any(partition.is_behind for partition in self._partitions):
+                await self.bell.wait(noted, left)
 
     async def _unbroken(self, want: Want) -> list[Leased]:
         """Lease in a task of its own: a caller that leaves meanwhile has its messages given back."""

@@ -1,10 +1,10 @@
-"""What is counted of a queue: how often what happened, and who works on it.
+"""What is counted of a view: how often what happened, and who works on it.
 
 What lives here: counting, from the events of the lease machines as they are applied. What may not: I/O, clocks.
 Invariant: every count is of this process; what a load replays is not counted.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from logbroker.machine import Event
@@ -19,7 +19,6 @@ MAX_CONSUMERS = 1_000
 """How many consumers of a queue are remembered; the one not seen for longest goes first."""
 
 _COUNTERS = {
-    "sent": "Messages sent through the queue.",
     "received": "Deliveries.",
     "redelivered": "Deliveries of messages that were delivered before.",
     "acked": "Messages acknowledged.",
@@ -28,11 +27,15 @@ _COUNTERS = {
     "released": "Deliveries given back without counting.",
     "lease_expired": "Leases that ended by themselves.",
     "retried": "Failed messages that were sent to the retry topic.",
-    "expired": "Messages whose time to live was over.",
     "dead_lettered": "Messages that became dead letters.",
     "redriven": "Dead letters that were sent back.",
+}
+OF_QUEUES: Mapping[str, str] = {
+    "sent": "Messages sent through the queue.",
+    "expired": "Messages whose time to live was over.",
     "duplicates": "Sends whose deduplication id had been accepted before.",
 }
+"""What is counted of queues besides."""
 _OF_CAUSE = {
     Reason.NACK: "nacked",
     Reason.REJECTED: "rejected",
@@ -53,46 +56,49 @@ class Consumer:
     last_seen_ms: int = 0
 
 
-class QueueCounters:
-    """The families of all queues."""
+class Counters:
+    """The families of all views of one kind: its word begins their names and is the label that names a view."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, kind: str, more: Mapping[str, str]) -> None:
         self.families: dict[str, Family] = {
-            name: metrics.counter(f"queue_{name}_total", doc, ("queue",)) for name, doc in _COUNTERS.items()
+            name: metrics.counter(f"{kind}_{name}_total", doc, (kind,)) for name, doc in {**_COUNTERS, **more}.items()
         }
         self.processed = metrics.counter(
-            "queue_consumer_processed_total", "Messages acknowledged, by consumer.", ("queue", "consumer")
+            f"{kind}_consumer_processed_total", "Messages acknowledged, by consumer.", (kind, "consumer")
         )
         self.errors = metrics.counter(
-            "queue_consumer_errors_total", "Failed deliveries, by consumer.", ("queue", "consumer")
+            f"{kind}_consumer_errors_total", "Failed deliveries, by consumer.", (kind, "consumer")
         )
-        self.time_in_queue = metrics.histogram(
-            "queue_time_in_queue_seconds", "From the append of a message to its first delivery.", ("queue",)
+        self.waited = metrics.histogram(
+            f"{kind}_time_in_{kind}_seconds", "From the append of a message to its first delivery.", (kind,)
         )
 
-    def forget(self, queue: str) -> None:
-        """The queue is gone."""
+    def forget(self, name: str) -> None:
+        """The view is gone."""
         for family in (*self.families.values(), self.processed, self.errors):
-            for labels in [labels for labels in family.values if labels[0] == queue]:
+            for labels in [labels for labels in family.values if labels[0] == name]:
                 del family.values[labels]
-        self.time_in_queue.series.pop((queue,), None)
+        self.waited.series.pop((name,), None)
 
 
 @dataclass(slots=True)
 class Tally:
-    """The counts of one queue. ``counting`` is switched on once it is loaded."""
+    """The counts of one view. ``counting`` is switched on once it is loaded."""
 
-    queue: str
-    counters: QueueCounters
+    name: str
+    counters: Counters
     counting: bool = False
-    totals: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_COUNTERS, 0))
+    totals: dict[str, int] = field(init=False)
     consumers: dict[str, Consumer] = field(default_factory=dict)
     """By name, the one seen last at the end."""
+
+    def __post_init__(self) -> None:
+        self.totals = dict.fromkeys(self.counters.families, 0)
 
     def count(self, name: str, amount: int = 1) -> None:
         """Something happened."""
         self.totals[name] += amount
-        self.counters.families[name].add(amount, self.queue)
+        self.counters.families[name].add(amount, self.name)
 
     def saw(self, name: str, now_ms: int) -> Consumer:
         """A consumer has called."""
@@ -123,7 +129,7 @@ class Tally:
             lease = machine.lease(number)
             if lease is not None:
                 self.saw(lease.consumer, 0).processed += 1
-                self.counters.processed.add(1, self.queue, lease.consumer)
+                self.counters.processed.add(1, self.name, lease.consumer)
 
     def _released(self, machine: LeaseMachine, event: e.Released) -> None:
         self.count("released", len(event.numbers))
@@ -137,7 +143,7 @@ class Tally:
         lease = None if moving.position is None else machine.lease_at(moving.position)
         if plan.cause in _FAILURES and lease is not None:
             self.saw(lease.consumer, 0).errors += 1
-            self.counters.errors.add(1, self.queue, lease.consumer)
+            self.counters.errors.add(1, self.name, lease.consumer)
         if plan.cause in _FAILURES and moving.target is Source.RETRY:
             self.count("retried")
 

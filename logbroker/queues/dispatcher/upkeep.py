@@ -9,10 +9,10 @@ import logging
 from collections.abc import Sequence
 
 from logbroker.engine.api import Engine
-from logbroker.errors import FlushFailed, LogbrokerError, StorageError, UnknownTopicOrPartition
+from logbroker.errors import FlushFailed, InvalidOffset, LogbrokerError, StorageError, UnknownTopicOrPartition
 from logbroker.model import TopicPartition
 from logbroker.queues import commands as c
-from logbroker.queues.dispatcher.definition import Definition
+from logbroker.queues.dispatcher.definition import View
 from logbroker.queues.dispatcher.partition import LeaseJournal, QueuePartition
 from logbroker.queues.dispatcher.sending import Deduplication
 from logbroker.queues.positions import Position, Source
@@ -33,9 +33,9 @@ class Upkeep:
         self,
         engine: Engine,
         journal: LeaseJournal,
-        definition: Definition,
+        definition: View,
         partitions: Sequence[QueuePartition],
-        deduplication: Deduplication,
+        deduplication: Deduplication | None,
     ) -> None:
         self._engine = engine
         self._deduplication = deduplication
@@ -62,6 +62,8 @@ class Upkeep:
                     await self._trim(where, floor)
             except UnknownTopicOrPartition:
                 continue  # a copy topic that is not there yet
+            except InvalidOffset:
+                continue  # another still reads what is done here
             except FlushFailed:
                 raise
             except StorageError as error:
@@ -69,7 +71,9 @@ class Upkeep:
 
     async def _floor(self, partition: QueuePartition, source: Source) -> int:
         floor = partition.machine.floor(source)
-        needed = None if source is Source.DEAD else await self._deduplication.floor(partition, source)
+        if source is Source.DEAD or self._deduplication is None:
+            return floor
+        needed = await self._deduplication.floor(partition, source)
         return floor if needed is None else min(floor, needed)
 
     async def _trim(self, where: TopicPartition, floor: int) -> None:
