@@ -92,6 +92,12 @@ class PolicyViolation(LogbrokerError):
     code = "POLICY_VIOLATION"
 
 
+class FilterInvalid(LogbrokerError):
+    """The filter is not a valid CEL expression that gives true or false."""
+
+    code = "FILTER_INVALID"
+
+
 class HostForbidden(LogbrokerError):
     """The Host or Origin header names a host that this broker does not serve."""
 

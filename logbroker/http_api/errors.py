@@ -36,6 +36,7 @@ STATUS: Mapping[type[e.LogbrokerError], tuple[int, int | None]] = {
     e.CorruptMessage: (400, 2),
     e.UnsupportedCompression: (400, 76),
     e.PolicyViolation: (400, 44),
+    e.FilterInvalid: (400, None),
     e.HostForbidden: (403, None),
     e.NotFound: (404, None),
     e.MethodNotAllowed: (405, None),

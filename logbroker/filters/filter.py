@@ -1,0 +1,181 @@
+"""A filter over records: what the variables of a record are, and the verdict.
+
+What lives here: the variables (``key``, ``headers``, ``value``, ``timestamp``, ``offset``, ``partition``, ``topic``; on
+dead letters ``error``, ``failures``, ``reason``), which of them an expression needs, and the bounds on what it may cost.
+What may not: CEL itself (``cel``), reading, counting. Invariants: a filter is immutable and may be used from several
+threads; a verdict depends on nothing but the record; no record makes ``verdict`` raise.
+
+A loop (``all``, ``exists``, ...) goes round up to 10,000 times, and each round may read the whole record. So a *heavy*
+filter looks at records of at most 32 KiB, and whoever asks it about many records does that in a thread.
+"""
+
+import base64
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from logbroker.config import INT64_MAX, KIB
+from logbroker.errors import FilterInvalid
+from logbroker.filters import cel
+from logbroker.filters.cel import Verdict
+from logbroker.model import Header, StoredRecord, TopicPartition
+
+MAX_FILTER_BYTES: Final = 4 * KIB
+MAX_VALUE_BYTES: Final = 1024 * KIB
+"""A filter that reads ``value`` fails on larger ones: parsing them would hold the loop for longer than 10 ms."""
+MAX_HEAVY_BYTES: Final = 32 * KIB
+_MAX_LIGHT_SCANS = 8
+
+_WORD = re.compile(r"[A-Za-z_]\w*")
+_LOOP = re.compile(r"\.\s*(?:all|exists|exists_one|existsOne|map|filter)\s*\(|\bcel\b")
+_SCAN = re.compile(r"\.\s*(?:matches|contains|startsWith|endsWith)\s*\(|\bmatches\s*\(|\+")
+_LONG_NUMBER = re.compile(rb"\d{19}")
+_HEADER_IS = re.compile(r"""headers(?:\.([A-Za-z_]\w*)|\["([^"\\\n]*)"\])\s*==\s*"([^"\\\n]*)\"""")
+
+_decode_json = msgspec.json.Decoder().decode
+
+
+class DeadLetterFacts(NamedTuple):
+    """What a dead letter adds to a record: its last error, how often it failed, why it is dead."""
+
+    error: str | None
+    failures: int
+    reason: str
+
+
+Getter = Callable[[StoredRecord, TopicPartition, DeadLetterFacts | None], Any]
+
+
+class Filter:
+    """An expression, ready to be asked about records. Made by ``compile_filter`` alone."""
+
+    __slots__ = ("_direct", "_getters", "_max_bytes", "_program", "heavy", "text")
+
+    def __init__(self, text: str, program: cel.Program) -> None:
+        self.text = text
+        self._program = program
+        self.heavy = _LOOP.search(text) is not None or len(_SCAN.findall(text)) > _MAX_LIGHT_SCANS
+        """Whether one record may take long, so that many belong in a thread."""
+        words = set(_WORD.findall(text))
+        self._getters = [(name, get) for name, get in _GETTERS.items() if name in words]
+        self._max_bytes = MAX_HEAVY_BYTES if self.heavy else MAX_VALUE_BYTES if "value" in words else None
+        self._direct = _direct(text)
+
+    def __repr__(self) -> str:
+        return f"Filter({self.text!r})"
+
+    def verdict(self, record: StoredRecord, where: TopicPartition, letter: DeadLetterFacts | None = None) -> Verdict:
+        """What the expression says of a record of ``where``."""
+        if self._direct is not None:
+            return self._direct(record.headers)
+        if self._max_bytes is not None and _size(record, headers=self.heavy) > self._max_bytes:
+            return Verdict.ERROR
+        variables = {name: get(record, where, letter) for name, get in self._getters}
+        if letter is None:
+            for name in _OF_LETTERS:
+                variables.pop(name, None)
+        return self._program(variables)
+
+    def matches(self, record: StoredRecord, where: TopicPartition, letter: DeadLetterFacts | None = None) -> bool:
+        """Whether the verdict is MATCH."""
+        return self.verdict(record, where, letter) is Verdict.MATCH
+
+
+def compile_filter(text: str) -> Filter:
+    """A filter from its expression. Raises FilterInvalid, with ``line`` and ``column`` where there is one."""
+    size = len(text.encode(errors="surrogatepass"))
+    if size > MAX_FILTER_BYTES:
+        raise FilterInvalid(f"the filter is {size} bytes long; at most {MAX_FILTER_BYTES} are accepted")
+    if not text.strip():
+        raise FilterInvalid("the filter is empty: leave it out to get every record", line=1, column=1)
+    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+        raise FilterInvalid("the filter is not valid Unicode text")
+    return Filter(text, cel.compile_program(text))
+
+
+def _direct(text: str) -> Callable[[Iterable[Header]], Verdict] | None:
+    """``headers.x == "y"``, the commonest of all, without building a map; it says what the expression would say."""
+    found = _HEADER_IS.fullmatch(text.strip())
+    if found is None:
+        return None
+    name, wanted = found[1] or found[2] or "", found[3]
+
+    def verdict(headers: Iterable[Header]) -> Verdict:
+        seen, last = False, None
+        for header in headers:
+            if header.name == name:
+                seen, last = True, header.value
+        if not seen:
+            return Verdict.ERROR
+        return Verdict.MATCH if last is not None and text_of(last) == wanted else Verdict.NO_MATCH
+
+    return verdict
+
+
+# -- variables -------------------------------------------------------------------------------------------------------
+
+
+def text_of(data: bytes) -> str:
+    """The text of bytes that are UTF-8, else their base64."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return base64.b64encode(data).decode()
+
+
+def _headers(record: StoredRecord, where: TopicPartition, letter: DeadLetterFacts | None) -> Mapping[str, str | None]:
+    return {name: None if value is None else text_of(value) for name, value in record.headers}
+
+
+def _value(record: StoredRecord, where: TopicPartition, letter: DeadLetterFacts | None) -> Any:
+    data = record.value
+    if data is None:
+        return None
+    try:
+        parsed = _decode_json(data)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return text_of(data)
+    return _narrowed(parsed) if _LONG_NUMBER.search(data) else parsed
+
+
+def _narrowed(value: Any) -> Any:
+    """With whole numbers beyond 64 bits as floating point: CEL has no larger ones, and would fail on the record."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value if -INT64_MAX - 1 <= value <= INT64_MAX else _as_float(value)
+    if isinstance(value, list):
+        return [_narrowed(one) for one in value]
+    if isinstance(value, dict):
+        return {name: _narrowed(one) for name, one in value.items()}
+    return value
+
+
+def _as_float(value: int) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return float("inf") if value > 0 else float("-inf")
+
+
+def _size(record: StoredRecord, *, headers: bool) -> int:
+    size = len(record.value or b"")
+    if headers:
+        size += len(record.key or b"") + sum(len(name) + len(value or b"") for name, value in record.headers)
+    return size
+
+
+_GETTERS: Mapping[str, Getter] = {
+    "key": lambda record, where, letter: None if record.key is None else text_of(record.key),
+    "headers": _headers,
+    "value": _value,
+    "timestamp": lambda record, where, letter: record.timestamp_ms,
+    "offset": lambda record, where, letter: record.offset,
+    "partition": lambda record, where, letter: where.partition,
+    "topic": lambda record, where, letter: where.topic,
+    "error": lambda record, where, letter: letter and letter.error,
+    "failures": lambda record, where, letter: letter and letter.failures,
+    "reason": lambda record, where, letter: letter and letter.reason,
+}
+_OF_LETTERS = ("error", "failures", "reason")
+"""Not there on any other record: an expression that needs them fails on it."""
