@@ -240,6 +240,12 @@ class BrokerConfig:
     max_request_bytes: int = _setting(
         16 * MIB, "The largest HTTP request body.", unit="bytes", at_least=64 * KIB, at_most=INT32_MAX
     )
+    object_stores: tuple[str, ...] = _setting(
+        (),
+        "Stores of large payloads as NAME=URL, as invoices=s3://bucket/folder (what fsspec speaks to; its package for the "
+        "protocol has to be installed). 'local' is the folder objects in the data directory unless it is named here.",
+    )
+    claim_max_bytes: int = _setting(100 * MIB, "The largest payload that is kept in a store.", unit="bytes", at_least=1)
     flush_threads: int = _setting(4, "Threads that flush files to disk.", at_least=1, at_most=64)
     group_initial_rebalance_delay_ms: int = _setting(
         3 * SECOND_MS, "How long an empty consumer group waits for more members before it starts.", unit="ms", at_least=0

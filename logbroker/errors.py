@@ -365,6 +365,33 @@ class RemoteError(LogbrokerError):
     code = "REMOTE_ERROR"
 
 
+# -- claim check -----------------------------------------------------------------------------------------------------
+
+
+class ClaimInvalid(LogbrokerError):
+    """This is no reference to a stored payload, or it names no store or object as ours are named."""
+
+    code = "CLAIM_INVALID"
+
+
+class StoreNotFound(LogbrokerError):
+    """There is no such store."""
+
+    code = "STORE_NOT_FOUND"
+
+
+class ObjectNotFound(LogbrokerError):
+    """The store has no such object."""
+
+    code = "OBJECT_NOT_FOUND"
+
+
+class ObjectAltered(LogbrokerError):
+    """The stored payload is not what its reference says."""
+
+    code = "OBJECT_ALTERED"
+
+
 # -- the machine underneath ------------------------------------------------------------------------------------------
 
 

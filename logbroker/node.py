@@ -158,6 +158,7 @@ class Node:
             await asyncio.sleep(self._config.retention_check_ms / 1000)
             try:
                 services.retention.tell(await self._engine.maintain())
+                await services.claim_collector.collect()
             except FlushFailed:
                 return
             except Exception:  # a defect in upkeep must not end upkeep, and must be seen

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import logbroker
+from logbroker.broker.claim_collection import ClaimCollector
+from logbroker.broker.claims import Claims
 from logbroker.broker.fetch import Fetch
 from logbroker.broker.lag import Lag
 from logbroker.broker.lifecycle import Lifecycle
@@ -70,6 +72,8 @@ class Services:
     queue_sends: QueueSends
     retention: Retention
     request_reply: RequestReply
+    claims: Claims
+    claim_collector: ClaimCollector
     operations: Operations
     """To be started after the queues, and stopped before them."""
 
@@ -100,6 +104,7 @@ def services_on(
     queues = Queues(engine, topics, names, clock, metrics)
     produce = Produce(engine, topics, clock, metrics, queues.priorities_of)
     fetch = Fetch(engine, clock, waiting, metrics)
+    claims = Claims(config)
     queue_sends = QueueSends(engine, queues, produce, clock)
     metrics.gauge("long_polls_waiting", "Requests that wait for records.", read=lambda: waiting.count)
     return Services(
@@ -123,6 +128,8 @@ def services_on(
         retention=Retention(groups, metrics),
         queue_sends=queue_sends,
         request_reply=RequestReply(queues, queue_sends, clock, metrics),
+        claims=claims,
+        claim_collector=ClaimCollector(engine, claims, clock, metrics),
         operations=Operations(engine, names, clock),
     )
 

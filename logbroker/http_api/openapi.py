@@ -20,6 +20,7 @@ _TAGS = {
     "topics": "Topics, their settings and their partitions.",
     "groups": "Consumer groups: members that share partitions, committed offsets, lag.",
     "queues": "Work queues: leases, retries, dead letters, priorities, delays.",
+    "objects": "Payloads too large for the log, kept in a store and named by records (claim check).",
     "services": "Request-reply: a question asked through the log, and one answer.",
     "operations": "Work on many messages that goes on by itself.",
     "storage": "The files below the log.",
@@ -37,6 +38,8 @@ _PATH_PARAMETERS: Mapping[str, dict[str, Any]] = {
     "member": {"type": "string", "minLength": 1},
     "service": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,239}$"},
     "token": {"type": "string", "minLength": 1},
+    "store": {"type": "string", "pattern": "^[a-z0-9][a-z0-9_-]{0,63}$"},
+    "object": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
 }
 
 

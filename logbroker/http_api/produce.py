@@ -11,6 +11,7 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta
 
+from logbroker.broker.claims import claiming
 from logbroker.broker.produce import Outcome, Produced, Terms
 from logbroker.broker.services import Services
 from logbroker.broker.topics import partition_of
@@ -22,6 +23,7 @@ from logbroker.errors import (
     TransactionsUnsupported,
     UnsupportedMediaType,
 )
+from logbroker.http_api.objects import body_or_claim
 from logbroker.http_api.payloads import MAX_RECORDS, RecordIn, Result, result_of, to_records
 from logbroker.http_api.raw import raw_record
 from logbroker.http_api.requests import (
@@ -148,7 +150,10 @@ def _answer(outcomes: list[Outcome]) -> web.Response:
 
 
 async def _produce_raw(services: Services, request: web.Request, topic: str) -> web.Response:
-    record, partition = raw_record(request.headers, await read_body(request), trace_headers(request))
+    headers, body, claim = await body_or_claim(services, request)
+    record, partition = raw_record(headers, body, trace_headers(request))
+    if claim is not None:
+        record = claiming(record, claim)
     partitions = None if partition is None else [partition]
     [outcome] = await services.produce.produce(topic, [record], partitions)
     if isinstance(outcome, LogbrokerError):

@@ -12,9 +12,11 @@ import msgspec
 from aiohttp import web
 from msgspec import UNSET, Meta, UnsetType
 
+from logbroker.broker.claims import claiming
 from logbroker.broker.services import Services
 from logbroker.errors import InvalidRequest, LogbrokerError, UnsupportedMediaType
 from logbroker.http_api.errors import REQUEST_ID, entry
+from logbroker.http_api.objects import body_or_claim
 from logbroker.http_api.payloads import Encoding
 from logbroker.http_api.produce import FORMS, trace_headers
 from logbroker.http_api.queue_payloads import (
@@ -157,7 +159,9 @@ async def send(services: Services, request: web.Request, query: NoQuery) -> web.
     elif content_type in (NDJSON, RECORD_BATCH, *FORMS):
         raise UnsupportedMediaType(f"give content-type {JSON} for messages, text/plain or {OCTETS} for one as it is")
     else:
-        messages = [raw_message(request.headers, await read_body(request), now_ms, trace_headers(request))]
+        headers, body, claim = await body_or_claim(services, request)
+        message = raw_message(headers, body, now_ms, trace_headers(request))
+        messages = [message if claim is None else message._replace(record=claiming(message.record, claim))]
     outcomes = await services.queue_sends.send(queue.definition.name, messages)
     results = [send_result(index, outcome) for index, outcome in enumerate(outcomes)]
     return json_answer(SendOut(results), _status(outcomes))

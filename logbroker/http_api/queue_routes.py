@@ -78,7 +78,7 @@ QUEUE_ROUTES: tuple[Route, ...] = (
         errors=(*_TAKES, MessageTooLarge, InvalidTimestamp, QueueFull),
         headers=(
             *("Logbroker-Key", "Logbroker-Key-B64", "Logbroker-Priority", "Logbroker-Delay-Ms"),
-            *("Logbroker-Dedup-Id", "Logbroker-Message-Ttl-Ms"),
+            *("Logbroker-Dedup-Id", "Logbroker-Message-Ttl-Ms", "Logbroker-Claim-Store"),
         ),
     ),
     Route(

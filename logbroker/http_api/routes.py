@@ -28,6 +28,7 @@ from logbroker.errors import (
 )
 from logbroker.http_api import admin, docs, fetch, partitions, produce, tail, topics
 from logbroker.http_api.group_routes import GROUP_ROUTES
+from logbroker.http_api.object_routes import OBJECT_ROUTES
 from logbroker.http_api.paging import PageQuery
 from logbroker.http_api.payloads import RecordIn, RecordOut, Result
 from logbroker.http_api.queue_routes import QUEUE_ROUTES
@@ -54,7 +55,10 @@ ROUTES: tuple[Route, ...] = (
         answer={JSON: (produce.ProduceOut, produce.RawOut), NDJSON: Result},
         statuses=(200, 207),
         errors=(*_WRITES, InvalidTimestamp, OutOfOrderSequence, AppendUnknown),
-        headers=("Logbroker-Key", "Logbroker-Key-B64", "Logbroker-Partition", "Logbroker-Timestamp-Ms"),
+        headers=(
+            *("Logbroker-Key", "Logbroker-Key-B64", "Logbroker-Partition", "Logbroker-Timestamp-Ms"),
+            "Logbroker-Claim-Store",
+        ),
     ),
     Route(
         "GET",
@@ -235,6 +239,7 @@ ROUTES: tuple[Route, ...] = (
     ),
     *QUEUE_ROUTES,
     *REPLY_ROUTES,
+    *OBJECT_ROUTES,
     *GROUP_ROUTES,
     Route("GET", "/livez", "live", "admin", admin.live, answer={JSON: admin.LiveOut}),
     Route(
