@@ -6,8 +6,8 @@ that refers to it, in whichever topic: a retry, a dead letter or a replayed copy
 
 A pass reads on where the last one ended; after a start from the beginning, but only while the store holds something.
 Batches are searched as bytes, and decoded only where the mark of a reference occurs or compression hides it. What
-compaction has removed is noticed at the next start. Only the broker's own folder is collected: a bucket has rules of its own
-for that, and may be shared with others whose records are not here.
+compaction has removed is noticed at the next start. Only the broker's own folder is collected: a bucket has rules of its
+own for that, and may be shared with others whose records are not here.
 """
 
 import asyncio

@@ -12,6 +12,7 @@ import logging
 from functools import partial
 from typing import Final
 
+from logbroker.broker.produce import LARGE_RECORD_BYTES, large_records
 from logbroker.broker.services import Services
 from logbroker.broker.topics import check_changeable, is_reserved
 from logbroker.engine.api import RawBatches
@@ -44,6 +45,7 @@ class Produce:
             raise NotSupported("the Kafka door needs an engine that takes record batches as bytes")
         self._raw: RawBatches = services.engine.raw
         metrics = services.metrics
+        self._large = large_records(metrics)
         self._records_in: Family = metrics.counter("topic_records_in_total", "Records appended.", ("topic",))
         self._bytes_in: Family = metrics.counter(
             "topic_bytes_in_total", "Bytes of records appended, before compression.", ("topic",)
@@ -86,7 +88,10 @@ class Produce:
             PartitionAppended(where.partition, 0, appended.base_offset, appended.append_time_ms, appended.log_start_offset)
         )
         if not appended.duplicate:
-            self._records_in.add(appended.next_offset - appended.base_offset, where.topic)
+            count = appended.next_offset - appended.base_offset
+            self._records_in.add(count, where.topic)
+            if len(records) > count * LARGE_RECORD_BYTES:
+                self._large.add(count, where.topic)
             self._bytes_in.add(len(records), where.topic)
         appends.left += 1
         done = partial(appends.flushed, results, len(results) - 1)

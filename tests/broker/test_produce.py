@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from logbroker.broker.produce import Produced, Terms
+from logbroker.broker.produce import LARGE_RECORD_BYTES, Produced, Terms, large_records
 from logbroker.broker.services import Services, services_on
 from logbroker.clock import ManualClock
 from logbroker.config import BrokerConfig
@@ -105,3 +105,9 @@ async def test_records_without_a_time_are_stamped_with_the_present(services: Ser
     await services.topics.create("t", 1, {})
     outcomes = await services.produce.produce("t", [Record(b"a"), Record(b"b", timestamp_ms=5)])
     assert [one.timestamp_ms for one in outcomes if isinstance(one, Produced)] == [services.clock.now().wall_ms, 5]
+
+
+async def test_records_that_a_claim_check_would_serve_better_are_counted(services: Services) -> None:
+    await services.topics.create("t", 1, {})
+    await services.produce.produce("t", [Record(b"x" * LARGE_RECORD_BYTES), Record(b"x" * 1_000)])
+    assert large_records(services.metrics).values == {("t",): 1}
