@@ -21,7 +21,6 @@ from logbroker.metrics import Family, Metrics
 from logbroker.model import ProducerStamp, Record, TopicPartition
 from logbroker.records.partitioner import partition_for_key
 
-
 LARGE_RECORD_BYTES = 256 * 1024
 
 
