@@ -89,29 +89,22 @@ def services_on(
 ) -> Services:
     """The use cases over ``engine``."""
     metrics = metrics or Metrics()
-    settings = BrokerSettings(engine, config)
     lifecycle = Lifecycle()
     waiting = Waiting(engine, lifecycle.closing)
+    metrics.gauge("long_polls_waiting", "Requests that wait for records.", read=lambda: waiting.count)
     groups = GroupCoordinator(engine, clock, _group_limits(config))
     topics = Topics(engine, config, groups.forget_topic)
-
-    def changed(config: BrokerConfig) -> None:
-        topics.config = config
-        groups.set_limits(_group_limits(config))
-
-    settings.follow(changed)
     names = NameSpace()
     queues = Queues(engine, topics, names, clock, metrics)
     produce = Produce(engine, topics, clock, metrics, queues.priorities_of)
     fetch = Fetch(engine, clock, waiting, metrics)
     claims = Claims(config)
     queue_sends = QueueSends(engine, queues, produce, clock)
-    metrics.gauge("long_polls_waiting", "Requests that wait for records.", read=lambda: waiting.count)
     return Services(
         engine=engine,
         clock=clock,
         config=config,
-        settings=settings,
+        settings=_settings(engine, config, topics, groups),
         topic_defaults=topic_defaults or TopicConfig(),
         facts=Facts(logbroker.__version__, cluster_id, clock.now().wall_ms, _features(engine)),
         lifecycle=lifecycle,
@@ -132,6 +125,18 @@ def services_on(
         claim_collector=ClaimCollector(engine, claims, clock, metrics),
         operations=Operations(engine, names, clock),
     )
+
+
+def _settings(engine: Engine, config: BrokerConfig, topics: Topics, groups: GroupCoordinator) -> BrokerSettings:
+    """The settings that may change, followed by whoever they are of."""
+    settings = BrokerSettings(engine, config)
+
+    def changed(config: BrokerConfig) -> None:
+        topics.config = config
+        groups.set_limits(_group_limits(config))
+
+    settings.follow(changed)
+    return settings
 
 
 def _group_limits(config: BrokerConfig) -> GroupLimits:
