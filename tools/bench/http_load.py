@@ -44,7 +44,7 @@ class Connection:
         self.socket.sendall(data)
 
     def receive(self) -> bytes | None:
-        """Take what has arrived; the body once it is whole. Raises RuntimeError for any status but 200 and 201."""
+        """Take what has arrived; the body once it is whole. Raises RuntimeError for any status but 200, 201, 204."""
         piece = self.socket.recv(1 << 20)
         if not piece:
             raise RuntimeError("the server closed the connection")
@@ -53,7 +53,7 @@ class Connection:
             head, found, _ = self._received.partition(_HEADERS_END)
             if not found:
                 return None
-            if head[9:12] not in (b"200", b"201"):
+            if head[9:12] not in (b"200", b"201", b"204"):
                 raise RuntimeError(f"refused: {self._received[:600]!r}")
             self._set_end(head.lower())
         whole = len(self._received) >= self._wanted if self._wanted else self._received.endswith(_LAST_CHUNK)
@@ -65,7 +65,7 @@ class Connection:
             self._wanted = 0
         else:
             length = head.partition(b"content-length:")[2].partition(b"\r\n")[0]
-            self._wanted = len(head) + len(_HEADERS_END) + int(length)
+            self._wanted = len(head) + len(_HEADERS_END) + int(length or 0)
 
     def call(self, data: bytes) -> bytes:
         """Send a request and wait for the body of its answer."""
