@@ -321,6 +321,12 @@ class SubscriptionNotFound(LogbrokerError):
     code = "SUBSCRIPTION_NOT_FOUND"
 
 
+class SnapshotNotFound(LogbrokerError):
+    """There is no such snapshot."""
+
+    code = "SNAPSHOT_NOT_FOUND"
+
+
 class OperationNotFound(LogbrokerError):
     """There is no such operation."""
 

@@ -111,13 +111,16 @@ class Node:
         parts.push_async_callback(services.members.close)
         await services.queues.start()
         parts.push_async_callback(services.queues.stop)
+        await services.snapshots.start()
+        parts.push_async_callback(services.snapshots.stop)
+        await services.subscriptions.start()
+        parts.push_async_callback(services.subscriptions.stop)
         await services.operations.start()
         parts.push_async_callback(services.operations.stop)
         if self._config.queue_stats_log_ms:
-            telling = asyncio.create_task(
-                services.queues.tell(self._config.queue_stats_log_ms / 1000), name="queue statistics"
-            )
-            parts.push_async_callback(_cancelled, telling)
+            for views in (services.queues, services.subscriptions):
+                telling = asyncio.create_task(views.tell(self._config.queue_stats_log_ms / 1000), name="statistics")
+                parts.push_async_callback(_cancelled, telling)
         self._follow_disk(services)
         watch = asyncio.create_task(self._watch_disk(services), name="disk space")
         parts.push_async_callback(_cancelled, watch)

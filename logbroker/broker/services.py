@@ -21,6 +21,8 @@ from logbroker.broker.request_reply import RequestReply
 from logbroker.broker.resets import Resets
 from logbroker.broker.retention import Retention
 from logbroker.broker.settings import BrokerSettings
+from logbroker.broker.snapshots import Snapshots
+from logbroker.broker.subscriptions import Subscriptions
 from logbroker.broker.topics import Topics
 from logbroker.broker.views import NameSpace
 from logbroker.broker.waiting import Waiting
@@ -69,6 +71,10 @@ class Services:
     lag: Lag
     queues: Queues
     """To be started before a door opens."""
+    subscriptions: Subscriptions
+    """To be started after the queues and snapshots."""
+    snapshots: Snapshots
+    """To be started before a door opens."""
     queue_sends: QueueSends
     retention: Retention
     request_reply: RequestReply
@@ -94,8 +100,9 @@ def services_on(
     metrics.gauge("long_polls_waiting", "Requests that wait for records.", read=lambda: waiting.count)
     groups = GroupCoordinator(engine, clock, _group_limits(config))
     topics = Topics(engine, config, groups.forget_topic)
-    names = NameSpace()
+    names, snapshots = NameSpace(), Snapshots(engine, clock)
     queues = Queues(engine, topics, names, clock, metrics)
+    subscriptions = Subscriptions(engine, topics, names, snapshots, clock, metrics)
     produce = Produce(engine, topics, clock, metrics, queues.priorities_of)
     fetch = Fetch(engine, clock, waiting, metrics)
     claims = Claims(config)
@@ -118,6 +125,8 @@ def services_on(
         resets=Resets(engine, topics, groups),
         lag=Lag(engine, groups, clock),
         queues=queues,
+        subscriptions=subscriptions,
+        snapshots=snapshots,
         retention=Retention(groups, metrics),
         queue_sends=queue_sends,
         request_reply=RequestReply(queues, queue_sends, clock, metrics),

@@ -115,6 +115,7 @@ def _end_of(services: Services, running: _Running) -> Callable[[web.Application]
     async def end(app: web.Application) -> None:
         services.lifecycle.closing.set()
         services.queues.end_waiting()
+        services.subscriptions.end_waiting()
         services.request_reply.end_waiting()
         if running:
             await asyncio.wait(running, timeout=services.config.drain_ms / 1000)

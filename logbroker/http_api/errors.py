@@ -73,6 +73,7 @@ STATUS: Mapping[type[e.LogbrokerError], tuple[int, int | None]] = {
     e.LeaseLost: (409, None),
     e.QueueNotFound: (404, None),
     e.SubscriptionNotFound: (404, None),
+    e.SnapshotNotFound: (404, None),
     e.OperationNotFound: (404, None),
     e.QueueFull: (429, 89),
     e.NoResponders: (503, None),

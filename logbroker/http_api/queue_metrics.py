@@ -38,7 +38,7 @@ async def queue_samples(services: Services) -> list[QueueSample]:
             counts, age_ms = await queue.size.counts(), await queue.size.oldest_age_ms()
         except LogbrokerError:
             continue
-        consumers = sum(one.last_seen_ms >= since for one in queue.tally.consumers.values())
+        consumers = queue.tally.active_since(since)
         unreadable = sum(partition.unreadable for partition in queue.partitions)
         samples.append(QueueSample(queue.definition.name, counts, age_ms, consumers, unreadable))
         await asyncio.sleep(0)

@@ -123,7 +123,7 @@ _encoder = msgspec.json.Encoder()
 
 
 async def list_messages(services: Services, request: web.Request, query: PeekQuery) -> web.StreamResponse:
-    """Look at the messages of a queue in a state; as NDJSON all of them."""
+    """Look at messages in a state; as NDJSON all of them."""
     queue = queue_in(services, request)
     after = Cursor() if query.page_token is UNSET else _cursor(query.page_token)
     if accepts(request, JSON, NDJSON) == NDJSON:

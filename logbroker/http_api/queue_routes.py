@@ -17,6 +17,7 @@ from logbroker.errors import (
     QueueFull,
     QueueNotFound,
     Throttled,
+    TopicInUse,
     TopicReserved,
     UnsupportedMediaType,
 )
@@ -35,17 +36,28 @@ _TAKES = (*_FINDS, UnsupportedMediaType)
 _DECLARES = (*_TAKES, InvalidConfig, InvalidPartitions, ConfigConflict, PreconditionFailed)
 
 
-def _settle(name: str, handler: Handle, body: type, *errors: type[LogbrokerError]) -> Route:
-    return Route(
-        "POST",
-        f"{_QUEUE}:{name}",
-        f"{name}_messages",
-        "queues",
-        handler,
-        body={JSON: body},
-        answer={JSON: queue_messages.SettleOut},
-        statuses=(200, 207),
-        errors=(*_TAKES, LeaseLost, *errors),
+def settlements(path: str, name: str, tag: str, errors: tuple[type[LogbrokerError], ...]) -> tuple[Route, ...]:
+    """The routes by which deliveries of what ``path`` stands for are settled; ``name`` is that of ``{verb}``."""
+
+    def settle(verb: str, handler: Handle, body: type, *more: type[LogbrokerError]) -> Route:
+        return Route(
+            "POST",
+            f"{path}:{verb}",
+            name.format(verb=verb),
+            tag,
+            handler,
+            body={JSON: body},
+            answer={JSON: queue_messages.SettleOut},
+            statuses=(200, 207),
+            errors=(*errors, LeaseLost, *more),
+        )
+
+    return (
+        settle("ack", queue_messages.ack, queue_messages.ReceiptsIn),
+        settle("nack", queue_messages.nack, queue_messages.NackIn, QueueFull),
+        settle("extend", queue_messages.extend, queue_messages.ExtendIn),
+        settle("release", queue_messages.release, queue_messages.ReceiptsIn),
+        settle("reject", queue_messages.reject, queue_messages.RejectIn, QueueFull),
     )
 
 
@@ -61,11 +73,7 @@ QUEUE_ROUTES: tuple[Route, ...] = (
         errors=_TAKES,
         may_break=True,
     ),
-    _settle("ack", queue_messages.ack, queue_messages.ReceiptsIn),
-    _settle("nack", queue_messages.nack, queue_messages.NackIn, QueueFull),
-    _settle("extend", queue_messages.extend, queue_messages.ExtendIn),
-    _settle("release", queue_messages.release, queue_messages.ReceiptsIn),
-    _settle("reject", queue_messages.reject, queue_messages.RejectIn, QueueFull),
+    *settlements(_QUEUE, "{verb}_messages", "queues", _TAKES),
     Route(
         "POST",
         _QUEUE + "/messages",
@@ -124,7 +132,7 @@ QUEUE_ROUTES: tuple[Route, ...] = (
         queues.delete_queue,
         query=queues.QueueDeleteQuery,
         statuses=(204,),
-        errors=(*_FINDS, PreconditionFailed),
+        errors=(*_FINDS, PreconditionFailed, TopicInUse),
         headers=("If-Match",),
     ),
     Route(

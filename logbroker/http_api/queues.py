@@ -129,12 +129,12 @@ async def put_queue(services: Services, request: web.Request, query: QueuePutQue
     wanted = await read_json(request, _queue_decoder)
     settings = QueueSettings(**{name: getattr(wanted, name) for name in QueueSettings.__struct_fields__})
     queue, created = await services.queues.ensure(
-        request.match_info["queue"], settings, _start(wanted.start), tag=tag_in(request), replace=query.replace
+        request.match_info["queue"], settings, start_of(wanted.start), tag=tag_in(request), replace=query.replace
     )
     return await _described(services, queue, 201 if created else 200)
 
 
-def _start(given: StartIn | UnsetType) -> Start:
+def start_of(given: StartIn | UnsetType) -> Start:
     if given is UNSET:
         return LATEST
     names = [name for name in given.__struct_fields__ if getattr(given, name) is not UNSET]
@@ -173,7 +173,7 @@ async def delete_queue(services: Services, request: web.Request, query: QueueDel
 
 
 async def list_consumers(services: Services, request: web.Request, query: PageQuery) -> web.Response:
-    """Who receives from a queue, and how that goes."""
+    """Who receives, and how that goes."""
     queue = queue_in(services, request)
     consumers = sorted(queue.tally.consumers.values(), key=lambda one: one.name)
     held = queue.in_flight_of()
@@ -207,14 +207,18 @@ async def resume(services: Services, request: web.Request, query: NoQuery) -> we
 
 
 def queue_in(services: Services, request: web.Request) -> Dispatcher:
-    """The queue in the path. Raises QueueNotFound."""
+    """The queue or subscription in the path. Raises QueueNotFound, SubscriptionNotFound."""
+    subscription = request.match_info.get("subscription")
+    if subscription is not None:
+        return services.subscriptions.get(subscription)
     return services.queues.get(request.match_info["queue"])
 
 
 def confirmed(queue: Dispatcher, given: str) -> None:
-    """Raise InvalidRequest unless the name of the queue was given once more."""
-    if given != queue.definition.name:
-        raise InvalidRequest(f"confirm has to repeat the name of the queue, {queue.definition.name!r}")
+    """Raise InvalidRequest unless the name was given once more."""
+    definition = queue.definition
+    if given != definition.name:
+        raise InvalidRequest(f"confirm has to repeat the name of the {definition.KIND}, {definition.name!r}")
 
 
 async def _described(services: Services, queue: Dispatcher, status: int) -> web.Response:
@@ -230,6 +234,6 @@ async def _told(services: Services, queue: Dispatcher) -> QueueOut:
         services.queues.settings_of(queue),
         CountsOut(*await queue.size.counts()),
         await queue.size.oldest_age_ms(),
-        sum(consumer.last_seen_ms >= since for consumer in queue.tally.consumers.values()),
+        queue.tally.active_since(since),
         dict(queue.tally.totals),
     )

@@ -35,6 +35,7 @@ from logbroker.http_api.queue_routes import QUEUE_ROUTES
 from logbroker.http_api.reply_routes import REPLY_ROUTES
 from logbroker.http_api.requests import JSON, NDJSON, OCTETS, RECORD_BATCH
 from logbroker.http_api.route import BINARY, Route
+from logbroker.http_api.subscription_routes import SUBSCRIPTION_ROUTES
 
 _TOPIC = "/v1/topics/{topic}"
 _PARTITION = _TOPIC + "/partitions/{partition}"
@@ -238,6 +239,7 @@ ROUTES: tuple[Route, ...] = (
         errors=(*_READS, NotSupported),
     ),
     *QUEUE_ROUTES,
+    *SUBSCRIPTION_ROUTES,
     *REPLY_ROUTES,
     *OBJECT_ROUTES,
     *GROUP_ROUTES,

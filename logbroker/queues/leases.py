@@ -25,7 +25,7 @@ from logbroker.queues.apply import apply
 from logbroker.queues.draft import Draft
 from logbroker.queues.events import Resumed
 from logbroker.queues.expiry import expire, next_deadline
-from logbroker.queues.positions import Place, Position, Source
+from logbroker.queues.positions import Place, Position, Source, first_of
 from logbroker.queues.rules import KEY_WINDOW, LeaseRules
 from logbroker.queues.schedule import worth_rewriting
 from logbroker.queues.snapshot import snapshot
@@ -179,6 +179,11 @@ class LeaseMachine:
     def done_above(self, source: Source) -> Iterator[tuple[int, int]]:
         """What is done above the lowest offset that is not, as ascending spans. Nothing may be decided while it is read."""
         return iter(self._state.progress(source).finished)
+
+    def retried_from_source(self) -> Iterator[int]:
+        """The offsets in the source of messages that stand in the retry topic now."""
+        firsts = map(first_of, self._state.soft.schedule)
+        return (first.offset for first in firsts if first.source is Source.SOURCE)
 
     def wanted(self, now: Now, limit: int) -> list[Position]:
         """Messages that may be delivered once their records are read, in the order of delivery."""

@@ -84,6 +84,10 @@ class Schedule:
     def __len__(self) -> int:
         return len(self._known)
 
+    def __iter__(self) -> Iterator[int]:
+        """The id indexes of all messages, in no order."""
+        return iter(self._known)
+
     def put(self, first: int, due: int, offset: int, *, failed: bool = False) -> None:
         """The message with id index ``first`` waits at ``offset`` until ``due``, and nowhere else."""
         self.take(first)

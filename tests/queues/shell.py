@@ -14,7 +14,7 @@ from logbroker.config import BrokerConfig, TopicConfig
 from logbroker.engine.embedded import EmbeddedEngine
 from logbroker.errors import LogbrokerError
 from logbroker.log.files import Files
-from logbroker.model import Header, Record
+from logbroker.model import Header, Record, TopicPartition
 from logbroker.queues.dispatcher import Dispatcher, Received, Sent, Want
 from logbroker.queues.settings import QueueSettings
 
@@ -30,6 +30,13 @@ class Shell:
     @property
     def queue(self) -> Dispatcher:
         return self.services.queues.get(self.name)
+
+    async def publish(self, *values: str, topic: str = "news", partition: int = 0, **fields: Any) -> int:
+        """Append to a topic, which is made if there is none; the offset of the first."""
+        if topic not in {info.name for info in self.services.engine.topics()}:
+            await self.services.engine.create_topic(topic, 1, {})
+        records = [Record(value.encode(), **fields) for value in values]
+        return (await self.services.engine.append(TopicPartition(topic, partition), records)).base_offset
 
     async def create(self, **settings: Any) -> None:
         await self.services.queues.ensure(self.name, msgspec.convert(settings, QueueSettings))
@@ -84,6 +91,8 @@ async def started(files: Files, clock: ManualClock) -> tuple[EmbeddedEngine, Ser
     await engine.start()
     services = services_on(engine, clock, BrokerConfig(), "cluster")
     await services.queues.start()
+    await services.snapshots.start()
+    await services.subscriptions.start()
     await services.operations.start()
     return engine, services
 
@@ -91,6 +100,8 @@ async def started(files: Files, clock: ManualClock) -> tuple[EmbeddedEngine, Ser
 async def stopped(engine: EmbeddedEngine, services: Services) -> None:
     """Stop it in order."""
     await services.operations.stop()
+    await services.subscriptions.stop()
+    await services.snapshots.stop()
     await services.queues.stop()
     await engine.stop()
 

@@ -22,6 +22,7 @@ from logbroker.errors import DataDirectoryError
 from logbroker.model import TopicPartition
 from logbroker.queues.commands import Seek
 from logbroker.queues.positions import Place
+from logbroker.queues.rules import LeaseRules
 from logbroker.queues.settings import QueueSettings
 
 VERSION = 1
@@ -57,6 +58,10 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     def settings(self) -> QueueSettings:
         """How its messages are delivered."""
         raise NotImplementedError
+
+    def rules(self) -> LeaseRules:
+        """What its lease machines must know."""
+        return self.settings.rules()
 
     @property
     def key(self) -> str:

@@ -60,6 +60,7 @@ class Dispatcher:
 
     def __init__(self, engine: Engine, clock: Clock, definition: View, counters: Counters, run: int) -> None:
         self.definition = definition
+        self.settings = definition.settings
         self.tally = Tally(definition.name, counters)
         self.closing = False
         self.has_ttl = False
@@ -73,22 +74,22 @@ class Dispatcher:
             engine, definition.journal, kind, clock, QueueMover(engine, definition, self._reads)
         )
         self.partitions: list[QueuePartition] = []
-        self._receiver = Receiver(self.partitions, definition.settings, clock)
+        self._receiver = Receiver(self.partitions, self.settings, clock)
         self._watch = Watch(engine, clock, self.partitions, self._receiver.bell)
-        self.deduplication = Deduplication(engine, clock, self.partitions, definition.settings.dedup_window_ms)
+        self.deduplication = Deduplication(engine, clock, self.partitions, self.settings.dedup_window_ms)
         deduplication = self.deduplication if definition.IS_SENT_TO else None
         self._upkeep = Upkeep(engine, self._journal, definition, self.partitions, deduplication)
-        self.peek = Peek(self.partitions, clock, definition.settings.priorities)
+        self.peek = Peek(self.partitions, clock, self.settings.priorities)
         self.letters = DeadLetters(self.partitions, self.peek)
         self.settle = Settlements(self.partitions, clock, definition.incarnation)
-        self.size = QueueSize(self.partitions, clock, definition.settings.max_size)
+        self.size = QueueSize(self.partitions, clock, self.settings.max_size)
         self._heard = asyncio.Event()
         self._has_died = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
     def _new_machine(self, name: str) -> LeaseMachine:
         place = self.definition.place(int(name), self._run)
-        return _WatchedMachine(place, self.definition.settings.rules(), self._hear)
+        return _WatchedMachine(place, self.definition.rules(), self._hear)
 
     def _hear(self, machine: LeaseMachine, event: Event) -> None:
         self.tally.before(machine, event)
@@ -101,7 +102,7 @@ class Dispatcher:
             self._has_died.set()
 
     def _acks_free_others(self) -> bool:
-        settings = self.definition.settings
+        settings = self.settings
         return settings.ordering == "key" or self._receiver.in_flight >= settings.max_in_flight
 
     # -- life ------------------------------------------------------------------------------------------------------------
@@ -168,20 +169,20 @@ class Dispatcher:
 
     async def configure(self, definition: View) -> None:
         """Be as ``definition`` says from now on."""
-        self.definition = definition
+        self.definition, self.settings = definition, definition.settings
         for partition in self.partitions:
-            await partition.ask(c.Configure(definition.settings.rules()))
+            await partition.ask(c.Configure(definition.rules()))
         self._receiver.is_paused = definition.paused
-        self._receiver.configure(definition.settings)
-        self._upkeep.settings = definition.settings
-        self.size.max_size = definition.settings.max_size
-        self.deduplication.configure(definition.settings.dedup_window_ms)
+        self._receiver.configure(self.settings)
+        self._upkeep.settings = self.settings
+        self.size.max_size = self.settings.max_size
+        self.deduplication.configure(self.settings.dedup_window_ms)
         self._has_died.set()
 
     async def _keep_up(self) -> None:
         while True:
             await asyncio.sleep(UPKEEP_S)
-            if self.has_ttl or self.definition.settings.message_ttl_ms is not None:
+            if self.has_ttl or self.settings.message_ttl_ms is not None:
                 for partition in self.partitions:  # what nobody receives must not outlive its time either
                     if await partition.has_something():
                         await partition.feed(MAX_EXPIRING)
@@ -208,7 +209,7 @@ class Dispatcher:
 
     def _told(self, leased: Leased, now_ms: int) -> Received:
         partition, delivery = leased
-        received = told(delivery, partition.place, self.definition.settings.priorities)
+        received = told(delivery, partition.place, self.settings.priorities)
         if delivery.deliveries == 1:
             age_s = max(0, self._clock.now().wall_ms - received.timestamp_ms) / 1_000
             self.tally.counters.waited.observe(age_s, self.definition.name)

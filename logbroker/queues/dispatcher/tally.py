@@ -109,6 +109,10 @@ class Tally:
             del self.consumers[next(iter(self.consumers))]
         return consumer
 
+    def active_since(self, since_ms: int) -> int:
+        """How many consumers were seen since then."""
+        return sum(consumer.last_seen_ms >= since_ms for consumer in self.consumers.values())
+
     def before(self, machine: LeaseMachine, event: Event) -> None:
         """An event is about to be applied."""
         if self.counting:
