@@ -1,19 +1,22 @@
 """Reading records: from a position, waiting for more when there are too few.
 
 What lives here: the use case of a fetch, for doors that want records (the Kafka door passes batches on as bytes). What
-may not: JSON, filters. Invariants: a fetch answers at least one record where one stands, however large; ``next_offset`` is
-where to go on, whatever the gaps.
+may not: JSON, the verdicts of filters. Invariants: a fetch answers at least one record where one stands, however large;
+``next_offset`` is where to go on, whatever the gaps; with a filter a fetch ends when it has looked at its share, whatever
+it has found.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
+from logbroker.broker.filtering import Extent, Filtering, size_of
 from logbroker.broker.positions import Position, end_of, last_offsets, resolve
 from logbroker.broker.waiting import Waiting
 from logbroker.clock import Clock
-from logbroker.engine.api import Engine, Isolation, RecordsRead
+from logbroker.engine.api import Engine, Isolation
 from logbroker.errors import LogbrokerError, MessageNotFound, OffsetOutOfRange
+from logbroker.filters import Filter
 from logbroker.metrics import Metrics
 from logbroker.model import Bounds, StoredRecord, TopicPartition
 
@@ -29,6 +32,7 @@ class Limits:
     min_bytes: int = 1
     wait_ms: int = 0
     isolation: Isolation = Isolation.READ_UNCOMMITTED
+    wanted: Filter | None = None
 
 
 class Fetched(NamedTuple):
@@ -39,6 +43,8 @@ class Fetched(NamedTuple):
     next_offset: int
     bounds: Bounds
     truncated: bool
+    scanned: int
+    """How many records were looked at."""
 
 
 class Start(NamedTuple):
@@ -51,8 +57,9 @@ class Start(NamedTuple):
 class Fetch:
     """The use case of reading records."""
 
-    def __init__(self, engine: Engine, clock: Clock, waiting: Waiting, metrics: Metrics) -> None:
+    def __init__(self, engine: Engine, clock: Clock, waiting: Waiting, metrics: Metrics, filtering: Filtering) -> None:
         self._engine = engine
+        self._filtering = filtering
         self._clock = clock
         self._waiting = waiting
         self._records_out = metrics.counter("topic_records_out_total", "Records read.", ("topic",))
@@ -98,6 +105,8 @@ class Fetch:
             if _enough(found, limits) or any(isinstance(answer, LogbrokerError) for answer in answers):
                 break
             positions = {answer.where: answer.next_offset for answer in answers if isinstance(answer, Fetched)}
+            if not found:  # then nothing has to be read twice
+                starts = [Start(where, positions[where]) for where, _ in starts]
             if not await self._waiting.changed(positions, deadline - self._clock.now().mono_ms):
                 break
         for answer in answers:
@@ -128,9 +137,9 @@ class Fetch:
         records, size = limits.max_records, limits.max_bytes
         for where, offset in starts:
             if records <= 0 or size <= 0:
-                answers.append(Fetched(where, [], offset, await self._engine.bounds(where), True))
+                answers.append(Fetched(where, [], offset, await self._engine.bounds(where), True, 0))
                 continue
-            share = Limits(records, size, limits.min_bytes, 0, limits.isolation)
+            share = replace(limits, max_records=records, max_bytes=size)
             try:
                 fetched = await self._read(where, offset, share)
             except LogbrokerError as error:
@@ -142,6 +151,10 @@ class Fetch:
         return answers
 
     async def _read(self, where: TopicPartition, offset: int, limits: Limits) -> Fetched:
+        if limits.wanted is not None:
+            extent = Extent(limits.max_records, limits.max_bytes, isolation=limits.isolation)
+            found = await self._filtering.scan(where, offset, limits.wanted, extent)
+            return _fetched(where, found.records, found.next_offset, found.bounds, limits, found.scanned)
         read = await self._engine.read(
             where,
             offset,
@@ -149,18 +162,18 @@ class Fetch:
             max_records=limits.max_records,
             isolation=limits.isolation,
         )
-        return _fetched(where, read, limits.isolation)
+        return _fetched(where, read.records, read.next_offset, read.bounds, limits, len(read.records))
 
     async def _more(self, fetched: Fetched, limits: Limits) -> Fetched:
-        left = Limits(
-            limits.max_records - len(fetched.records),
-            limits.max_bytes - _size(fetched.records),
-            isolation=limits.isolation,
+        left = replace(
+            limits,
+            max_records=limits.max_records - len(fetched.records),
+            max_bytes=limits.max_bytes - _size(fetched.records),
         )
         if left.max_records <= 0 or left.max_bytes <= 0:
             return fetched._replace(truncated=True)
         more = await self._read(fetched.where, fetched.next_offset, left)
-        return more._replace(records=fetched.records + more.records)
+        return more._replace(records=fetched.records + more.records, scanned=fetched.scanned + more.scanned)
 
     async def _edge(self, where: TopicPartition, edge: OutOfRange, isolation: Isolation) -> int:
         if edge == "latest":
@@ -173,10 +186,12 @@ class Fetch:
             self._bytes_out.add(_size(fetched.records), fetched.where.topic)
 
 
-def _fetched(where: TopicPartition, read: RecordsRead, isolation: Isolation) -> Fetched:
-    bounds = read.bounds
-    end = bounds.last_stable_offset if isolation is Isolation.READ_COMMITTED else bounds.high_watermark
-    return Fetched(where, read.records, read.next_offset, bounds, read.next_offset < end)
+def _fetched(
+    where: TopicPartition, records: list[StoredRecord], next_offset: int, bounds: Bounds, limits: Limits, scanned: int
+) -> Fetched:
+    committed = limits.isolation is Isolation.READ_COMMITTED
+    end = bounds.last_stable_offset if committed else bounds.high_watermark
+    return Fetched(where, records, next_offset, bounds, next_offset < end, scanned)
 
 
 def _enough(records: Sequence[StoredRecord], limits: Limits) -> bool:
@@ -185,4 +200,4 @@ def _enough(records: Sequence[StoredRecord], limits: Limits) -> bool:
 
 def _size(records: Sequence[StoredRecord]) -> int:
     """Bytes of keys and values."""
-    return sum(len(record.key or b"") + len(record.value or b"") for record in records)
+    return sum(map(size_of, records))

@@ -29,6 +29,7 @@ from logbroker.errors import (
     TopicAlreadyExists,
     UnknownTopicOrPartition,
 )
+from logbroker.filters import compile_filter
 from logbroker.model import Record, TopicPartition
 from logbroker.queues.dispatcher import Dispatcher
 from logbroker.queues.dispatcher.letters import Batch
@@ -59,11 +60,13 @@ class Selection(msgspec.Struct, frozen=True):
     error: str | None = None
     ids: list[str] | None = None
     limit: int | None = None
+    expression: str | None = None
 
     def filter(self) -> PeekFilter:
-        """The filter."""
+        """The filter. Raises FilterInvalid."""
         ids = None if self.ids is None else frozenset(self.ids)
-        return PeekFilter(self.key, self.headers, self.reason, self.error, ids)
+        expression = None if self.expression is None else compile_filter(self.expression)
+        return PeekFilter(self.key, self.headers, self.reason, self.error, ids, expression)
 
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
@@ -151,7 +154,8 @@ class Operations:
     async def begin(
         self, kind: Literal["redrive", "discard"], queue: str, selection: Selection, rate: float | None = None
     ) -> Operation:
-        """Begin an operation; durable on return. Raises QueueNotFound."""
+        """Begin an operation; durable on return. Raises QueueNotFound, FilterInvalid."""
+        selection.filter()
         dispatcher = self._names.find(queue)
         operation = Operation(
             id=f"op-{self._next:012d}",

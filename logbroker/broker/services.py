@@ -10,6 +10,7 @@ import logbroker
 from logbroker.broker.claim_collection import ClaimCollector
 from logbroker.broker.claims import Claims
 from logbroker.broker.fetch import Fetch
+from logbroker.broker.filtering import Filtering
 from logbroker.broker.lag import Lag
 from logbroker.broker.lifecycle import Lifecycle
 from logbroker.broker.members import Members
@@ -63,6 +64,7 @@ class Services:
     topics: Topics
     produce: Produce
     fetch: Fetch
+    filtering: Filtering
     groups: GroupCoordinator
     """To be started before a door that serves groups opens."""
     members: Members
@@ -104,8 +106,8 @@ def services_on(
     queues = Queues(engine, topics, names, clock, metrics)
     subscriptions = Subscriptions(engine, topics, names, snapshots, clock, metrics)
     produce = Produce(engine, topics, clock, metrics, queues.priorities_of)
-    fetch = Fetch(engine, clock, waiting, metrics)
-    claims = Claims(config)
+    claims, filtering = Claims(config), Filtering(engine, metrics)
+    fetch = Fetch(engine, clock, waiting, metrics, filtering)
     queue_sends = QueueSends(engine, queues, produce, clock)
     return Services(
         engine=engine,
@@ -120,6 +122,7 @@ def services_on(
         topics=topics,
         produce=produce,
         fetch=fetch,
+        filtering=filtering,
         groups=groups,
         members=Members(engine, groups, fetch, waiting, clock),
         resets=Resets(engine, topics, groups),

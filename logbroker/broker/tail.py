@@ -5,7 +5,8 @@ a partition come in order; whatever is skipped (sampled away, or trimmed before 
 ``positions`` always says where to go on after the last event that was passed to ``advance``.
 """
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -38,6 +39,8 @@ class Gap(NamedTuple):
 
 
 Event: TypeAlias = Follow | Gap
+Select: TypeAlias = Callable[[TopicPartition, list[StoredRecord]], Awaitable[list[StoredRecord]]]
+"""Which of the records of a partition are wanted."""
 
 
 @dataclass(slots=True)
@@ -57,36 +60,50 @@ class Sampler:
         return granted
 
 
+@dataclass(frozen=True, slots=True)
+class Thinning:
+    """What a follower leaves out: what ``select`` does not want, silently, and what is above ``max_rate``, as a gap."""
+
+    max_rate: int | None = None
+    select: Select | None = None
+
+
 class Tail:
     """One follower. ``positions`` holds the next offset per partition; it may start anywhere."""
 
     def __init__(
-        self, engine: Engine, waiting: Waiting, clock: Clock, topic: str, positions: dict[int, int], max_rate: int | None
+        self, engine: Engine, waiting: Waiting, clock: Clock, topic: str, positions: dict[int, int], thinning: Thinning
     ) -> None:
         self._engine = engine
         self._waiting = waiting
         self._clock = clock
         self._topic = topic
         self.positions = positions
-        self._sampler = Sampler(max_rate) if max_rate is not None else None
+        self._select = thinning.select
+        self._sampler = Sampler(thinning.max_rate) if thinning.max_rate is not None else None
 
     async def events(self, idle_ms: float) -> AsyncIterator[list[Event]]:
-        """Events as they come; none after ``idle_ms`` without one. Ends when the broker stops.
+        """Events as they come; an empty list after ``idle_ms`` without one. Ends when the broker stops.
 
         The caller passes each event to ``advance`` before it asks for more. Raises UnknownTopicOrPartition when the topic
         is deleted.
         """
+        loop = asyncio.get_running_loop()
+        idle_since = loop.time()
         while not self._waiting.closing:
             found = False
             for partition in list(self.positions):
-                events = await self._step(partition)
-                if events:
+                events, next_offset = await self._step(partition)
+                if events or loop.time() - idle_since > idle_ms / 1000:
                     found = True
                     yield events
+                    idle_since = loop.time()
+                self.positions[partition] = max(self.positions[partition], next_offset) if events else next_offset
             if found or await self._waiting.changed(self._where(), idle_ms):
                 continue
             if not self._waiting.closing:
                 yield []
+                idle_since = loop.time()
 
     def advance(self, event: Event) -> dict[int, int]:
         """Move past ``event`` and return where to go on."""
@@ -96,18 +113,16 @@ class Tail:
     def _where(self) -> dict[TopicPartition, int]:
         return {TopicPartition(self._topic, partition): offset for partition, offset in self.positions.items()}
 
-    async def _step(self, partition: int) -> list[Event]:
-        """The next events of one partition; moves its position past what holds no records."""
+    async def _step(self, partition: int) -> tuple[list[Event], int]:
+        """The next events of one partition, and where to go on once they are passed."""
         where = TopicPartition(self._topic, partition)
         offset = self.positions[partition]
         try:
             read = await self._engine.read(where, offset, max_bytes=_READ_BYTES, isolation=Isolation.READ_COMMITTED)
         except OffsetOutOfRange:
             return await self._return_to_log(where, offset)
-        if not read.records:
-            self.positions[partition] = read.next_offset
-            return []
-        return self._sampled(partition, read.records)
+        records = read.records if self._select is None else await self._select(where, read.records)
+        return self._sampled(partition, records) if records else [], read.next_offset
 
     def _sampled(self, partition: int, records: list[StoredRecord]) -> list[Event]:
         granted = len(records)
@@ -119,10 +134,9 @@ class Tail:
             events.append(Gap(partition, dropped[0].offset, dropped[-1].offset + 1, len(dropped), "sampled"))
         return events
 
-    async def _return_to_log(self, where: TopicPartition, offset: int) -> list[Event]:
+    async def _return_to_log(self, where: TopicPartition, offset: int) -> tuple[list[Event], int]:
         """From a position outside the log to the nearest inside: the log start, or the end."""
         bounds = await self._engine.bounds(where)
         if offset < bounds.log_start_offset:
-            return [Gap(where.partition, offset, bounds.log_start_offset, None, "trimmed")]
-        self.positions[where.partition] = bounds.high_watermark
-        return []
+            return [Gap(where.partition, offset, bounds.log_start_offset, None, "trimmed")], offset
+        return [], bounds.high_watermark

@@ -17,6 +17,7 @@ from typing import Any
 
 import click
 
+from logbroker.cli.filters import filter_text
 from logbroker.cli.framework import Command, Invocation, pass_invocation
 from logbroker.cli.group_reading import MemberReader
 from logbroker.cli.http_client import HttpClient, error_of, path
@@ -52,6 +53,9 @@ class _Cursor:
 @click.option("--to", "stop", metavar="POSITION", help="Where to stop, exclusive; by default the end as it is now.")
 @click.option("--partition", "-p", "partitions", type=click.IntRange(0), multiple=True, help="Only this partition.")
 @click.option("--count", "-n", type=click.IntRange(1), help="Stop after so many records.")
+@click.option("--filter", "expression", metavar="CEL", help="Only records that match, as 'headers.region == \"eu\"'.")
+@click.option("--key", "-k", metavar="KEY", help="Only records with this key.")
+@click.option("--header", "-H", "headers", multiple=True, metavar="NAME:VALUE", help="Only records with this header.")
 @click.option("--follow/--exit-at-end", "-f/-e", default=False, help="Wait for more, or stop at the end (the default).")
 @click.option("--group", "-g", metavar="GROUP", help="Read as a member of this consumer group.")
 @click.option("--commit/--no-commit", default=True, help="Whether a member commits what it has printed (the default).")
@@ -65,6 +69,9 @@ def consume(
     stop: str | None,
     partitions: Sequence[int],
     count: int | None,
+    expression: str | None,
+    key: str | None,
+    headers: Sequence[str],
     follow: bool,
     group: str | None,
     commit: bool,
@@ -80,7 +87,10 @@ def consume(
         raise click.UsageError("--follow never stops, so --to means nothing with it")
     if follow and invocation.output == "json" and template is None:
         raise click.UsageError("--follow never stops, and -o json is one array: use -o jsonl")
+    wanted = filter_text(expression, key, headers)
     start = start or ("latest" if follow else "earliest")
+    if group is not None and wanted is not None:
+        raise click.UsageError("a member of a group reads all there is: --filter, --key and --header do not go with it")
     if group is not None and (stop is not None or partitions or start not in ("earliest", "latest")):
         raise click.UsageError(
             "the group decides what its members read: --to, --partition and other --from do not go with it"
@@ -96,7 +106,7 @@ def consume(
             for topic in topics
             for partition in _partitions(client, topic, partitions)
         ]
-        _print(invocation, _limited(_read(client, cursors, follow), count), template)
+        _print(invocation, _limited(_read(client, cursors, follow, wanted), count), template)
 
 
 def _partitions(client: HttpClient, topic: str, chosen: Sequence[int]) -> Sequence[int]:
@@ -124,14 +134,16 @@ def _offset(client: HttpClient, topic: str, partition: int, position: str) -> in
     return int(found) if found is not None else _offset(client, topic, partition, "latest")
 
 
-def _read(client: HttpClient, cursors: Sequence[_Cursor], follow: bool) -> Iterator[list[Record]]:
+def _read(client: HttpClient, cursors: Sequence[_Cursor], follow: bool, wanted: str | None) -> Iterator[list[Record]]:
     """Records of all cursors; each request starts with another partition, since the first is served first."""
     waiting = deque(cursor for cursor in cursors if not cursor.done)
     wait_ms = _FOLLOW_WAIT_MS if follow else 0
     while waiting:
         turn = list(islice(waiting, _MAX_PARTITIONS))
         asked = [{"topic": cursor.topic, "partition": cursor.partition, "offset": cursor.offset} for cursor in turn]
-        body = {"partitions": asked, "max_records": _MAX_RECORDS, "wait_ms": wait_ms, "encoding": "b64"}
+        body: dict[str, Any] = {"partitions": asked, "max_records": _MAX_RECORDS, "wait_ms": wait_ms, "encoding": "b64"}
+        if wanted is not None:
+            body["filter"] = wanted
         answers = client.request("POST", path("fetch"), body=body, wait_ms=wait_ms)["partitions"]
         for cursor, answer in zip(turn, answers, strict=True):
             if "error" in answer:

@@ -34,29 +34,36 @@ class LetterFilter(NamedTuple):
     header: list[str] | None
     reason: str | None
     error: str | None
+    expression: str | None
 
     def query(self) -> dict[str, str]:
         """The filter of a peek."""
-        parts = {**self._asdict(), "header": None if self.header is None else "=".join(self.header)}
+        header = None if self.header is None else "=".join(self.header)
+        parts = {"key": self.key, "header": header, "reason": self.reason, "error": self.error, "filter": self.expression}
         return {name: value for name, value in parts.items() if value is not None}
 
-    def body(self) -> dict[str, object]:
-        """The filter of a redrive or a discard."""
+    def body(self) -> object:
+        """The filter of a redrive or a discard. Raises click.UsageError."""
         parts = {"key": self.key, "headers": self.header and dict([self.header]), "reason": self.reason}
-        return {name: value for name, value in {**parts, "error": self.error}.items() if value is not None}
+        given = {name: value for name, value in {**parts, "error": self.error}.items() if value is not None}
+        if self.expression is not None and given:
+            raise click.UsageError("say it all in --filter, or leave it out")
+        return self.expression if self.expression is not None else given
 
 
 def filter_options(command: Command) -> Command:
     """Adds the options of a filter; the command gets it as ``chosen``."""
 
     @functools.wraps(command)
-    def filtered(
-        *arguments: Any, key: str | None, header_text: str | None, reason: str | None, error: str | None, **options: Any
-    ) -> Any:
+    def filtered(*arguments: Any, **options: Any) -> Any:
+        key, header_text, reason, error, expression = map(
+            options.pop, ("key", "header_text", "reason", "error", "expression")
+        )
         wanted = None if header_text is None else header(header_text)
-        return command(*arguments, chosen=LetterFilter(key, wanted, reason, error), **options)
+        return command(*arguments, chosen=LetterFilter(key, wanted, reason, error, expression), **options)
 
     for option in (
+        click.option("--filter", "expression", metavar="CEL", help="Only those that match, as 'failures > 3'."),
         click.option("--error", metavar="TEXT", help="Only those whose last error contains TEXT."),
         click.option("--reason", metavar="REASON", help="Only those that were moved for it, as max_attempts or rejected."),
         click.option("--header", "-H", "header_text", metavar="NAME:VALUE", help="Only those with this header."),

@@ -12,7 +12,7 @@ import enum
 import functools
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from typing import Any, Protocol
 
 from logbroker.errors import FilterInvalid
 
@@ -42,7 +42,12 @@ class Verdict(enum.Enum):
     """The expression failed on this record, for instance for want of a field; the record does not match."""
 
 
-Program: TypeAlias = Callable[[Mapping[str, Any]], Verdict]
+class Program(Protocol):
+    """An expression, ready to run. Variables that are left out fail the expression where it needs them."""
+
+    def __call__(self, variables: Mapping[str, Any]) -> Verdict:
+        """What it says."""
+        ...
 
 
 @functools.cache
@@ -52,7 +57,7 @@ def _environment() -> Any:
     return cel.NewEnv(variables={name: getattr(cel.Type, kind) for name, kind in VARIABLES.items()})
 
 
-def compile_program(text: str) -> Program:
+def compile_program(text: str) -> "CelProgram":
     """A program for an expression that gives a boolean. Raises FilterInvalid with ``line`` and ``column``, from 1."""
     from cel_expr_python import cel
 
@@ -64,20 +69,39 @@ def compile_program(text: str) -> Program:
         kind = str(expression.return_type()).lower()
         hint = "compare it with something, as in value.paid == true" if kind == "dyn" else "it must be true or false"
         raise FilterInvalid(f"the filter gives {_ARTICLES.get(kind, 'a ' + kind)}: {hint}", line=1, column=1)
-    evaluate, boolean = expression.eval, cel.Type.BOOL
+    return CelProgram(expression.eval, cel.Type.BOOL)
 
-    def run(variables: Mapping[str, Any]) -> Verdict:
+
+class CelProgram:
+    """A compiled expression."""
+
+    __slots__ = ("_boolean", "_evaluate")
+
+    def __init__(self, evaluate: Callable[..., Any], boolean: Any) -> None:
+        self._evaluate = evaluate
+        self._boolean = boolean
+
+    def __call__(self, variables: Mapping[str, Any]) -> Verdict:
+        """What it says."""
         try:
-            outcome = evaluate(data=variables)
-            if outcome.type() != boolean:
+            outcome = self._evaluate(data=variables)
+            if outcome.type() != self._boolean:
                 return Verdict.ERROR
             return Verdict.MATCH if outcome.value() else Verdict.NO_MATCH
-        except (RuntimeError, ValueError, TypeError, OverflowError):  # a payload that the library cannot take in
+        except _FAILURES:
             return Verdict.ERROR
 
-    return run
+    def failure(self, variables: Mapping[str, Any]) -> str | None:
+        """Why it fails, in the library's words; None where it does not."""
+        try:
+            outcome = self._evaluate(data=variables)
+            return None if outcome.type() == self._boolean else _STATUS.sub("", str(outcome.value()))
+        except _FAILURES as error:
+            return _STATUS.sub("", str(error))
 
 
+_FAILURES = (RuntimeError, ValueError, TypeError, OverflowError)
+"""What the library raises on a payload that it cannot take in, and on one that it would go round too often for."""
 _ARTICLES = {"dyn": "whatever stands in the record", "int": "a number", "double": "a number", "uint": "a number"}
 
 

@@ -70,13 +70,25 @@ class Filter:
         """What the expression says of a record of ``where``."""
         if self._direct is not None:
             return self._direct(record.headers)
-        if self._max_bytes is not None and _size(record, headers=self.heavy) > self._max_bytes:
+        if self._too_large(record):
             return Verdict.ERROR
+        return self._program(self._variables(record, where, letter))
+
+    def failure(self, record: StoredRecord, where: TopicPartition, letter: DeadLetterFacts | None = None) -> str | None:
+        """Why the expression fails on a record, in words for people; None where it does not."""
+        if self._too_large(record):
+            return f"the record has more than {self._max_bytes} bytes, which is too much for this filter"
+        return cel.compile_program(self.text).failure(self._variables(record, where, letter))
+
+    def _too_large(self, record: StoredRecord) -> bool:
+        return self._max_bytes is not None and _size(record, headers=self.heavy) > self._max_bytes
+
+    def _variables(self, record: StoredRecord, where: TopicPartition, letter: DeadLetterFacts | None) -> Mapping[str, Any]:
         variables = {name: get(record, where, letter) for name, get in self._getters}
         if letter is None:
             for name in _OF_LETTERS:
                 variables.pop(name, None)
-        return self._program(variables)
+        return variables
 
     def matches(self, record: StoredRecord, where: TopicPartition, letter: DeadLetterFacts | None = None) -> bool:
         """Whether the verdict is MATCH."""

@@ -18,6 +18,7 @@ from logbroker.broker.services import Services
 from logbroker.engine.api import Isolation, RawBatches
 from logbroker.errors import InvalidRequest, LogbrokerError, NotSupported, OffsetOutOfRange
 from logbroker.http_api.errors import entry
+from logbroker.http_api.filters import FilterText, compiled
 from logbroker.http_api.payloads import (
     MAX_RECORDS,
     Encoding,
@@ -72,7 +73,7 @@ class FetchQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_bytes: MaxBytes = 1 << 20
     min_bytes: MinBytes = 1
     wait_ms: WaitMs = 0
-    filter: Annotated[str | UnsetType, Meta(description="Not built yet: refused.")] = UNSET
+    filter: FilterText | UnsetType = UNSET
     encoding: Encoding = "auto"
     fields: Annotated[Literal["all", "meta"], Meta(description="meta: sizes instead of headers, keys and values.")] = "all"
     isolation: IsolationLevel = "read_uncommitted"
@@ -88,7 +89,7 @@ class RecordQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class FetchOut(msgspec.Struct):
-    """Records, and where to go on."""
+    """Records, and where to go on. ``scanned`` counts the records looked at, also those a filter left out."""
 
     records: list[RecordOut]
     next_offset: int
@@ -114,7 +115,7 @@ class FetchIn(msgspec.Struct, forbid_unknown_fields=True):
     max_bytes: MaxBytes = 1 << 20
     min_bytes: MinBytes = 1
     wait_ms: WaitMs = 0
-    filter: str | UnsetType = UNSET
+    filter: FilterText | UnsetType = UNSET
     encoding: Encoding = "auto"
     isolation: IsolationLevel = "read_uncommitted"
 
@@ -134,10 +135,11 @@ _many_decoder = msgspec.json.Decoder(FetchIn)
 async def fetch(services: Services, request: web.Request, query: FetchQuery) -> web.StreamResponse:
     """Read records of one partition."""
     where = services.topics.partition(request.match_info["topic"], number_in_path(request, "partition"))
-    _refuse_filter(query.filter)
     start = _position(query)
     media = accepts(request, JSON, NDJSON, RECORD_BATCH)
     if media == RECORD_BATCH:
+        if query.filter is not UNSET:
+            raise InvalidRequest("record batches are answered as they are stored: a filter needs JSON or NDJSON")
         return await _fetch_batches(services, where, start, query)
     fetched = await services.fetch.fetch(where, start, _limits(query), query.on_out_of_range)
     meta = query.fields == "meta"
@@ -145,6 +147,7 @@ async def fetch(services: Services, request: web.Request, query: FetchQuery) -> 
     if media == JSON:
         return json_answer(_page(fetched, records))
     headers = _page_headers(fetched.next_offset, fetched.bounds, fetched.truncated)
+    headers["Logbroker-Scanned"] = str(fetched.scanned)
     return web.Response(body=_encoder.encode_lines(records), content_type=NDJSON, headers=headers)
 
 
@@ -172,12 +175,9 @@ def _position(query: FetchQuery) -> Position:
 
 
 def _limits(query: FetchQuery | FetchIn) -> Limits:
-    return Limits(query.max_records, query.max_bytes, query.min_bytes, query.wait_ms, Isolation[query.isolation.upper()])
-
-
-def _refuse_filter(given: str | UnsetType) -> None:
-    if given is not UNSET:
-        raise InvalidRequest("filters are not built yet: leave the parameter filter out")
+    isolation = Isolation[query.isolation.upper()]
+    wanted = compiled(query.filter)
+    return Limits(query.max_records, query.max_bytes, query.min_bytes, query.wait_ms, isolation, wanted)
 
 
 async def _payloads(fetched: Fetched, encoding: Encoding, *, meta: bool) -> list[RecordOut]:
@@ -199,7 +199,7 @@ def _page(fetched: Fetched, records: list[RecordOut]) -> FetchOut:
         fetched.next_offset,
         bounds.log_start_offset,
         bounds.high_watermark,
-        len(fetched.records),
+        fetched.scanned,
         fetched.truncated,
     )
 
@@ -261,7 +261,6 @@ def _offset_after(batches: bytes, offset: int) -> int:
 async def fetch_many(services: Services, request: web.Request, query: Any) -> web.Response:
     """Read records of many partitions at once."""
     wanted = await read_json(request, _many_decoder)
-    _refuse_filter(wanted.filter)
     starts = [Start(services.topics.partition(one.topic, one.partition), one.offset) for one in wanted.partitions]
     if len({start.where for start in starts}) < len(starts):
         raise InvalidRequest("a partition is named twice")

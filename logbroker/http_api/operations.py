@@ -12,6 +12,7 @@ from msgspec import UNSET, Meta, UnsetType
 from logbroker.broker.operations import Operation, Selection
 from logbroker.broker.services import Services
 from logbroker.errors import InvalidRequest
+from logbroker.http_api.filters import FilterText
 from logbroker.http_api.paging import PageQuery, page_of
 from logbroker.http_api.queue_peek import PeekedOut, peeked_out
 from logbroker.http_api.queues import confirmed, queue_in
@@ -30,10 +31,10 @@ class FilterIn(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class SelectionIn(msgspec.Struct, forbid_unknown_fields=True):
-    """Which dead letters: by ids, by a filter, or all."""
+    """Which dead letters: by ids, by a filter (a CEL expression, or parts that must all be met), or all."""
 
     ids: Annotated[list[str], Meta(max_length=MAX_IDS)] | UnsetType = UNSET
-    filter: FilterIn | UnsetType = UNSET
+    filter: FilterText | FilterIn | UnsetType = UNSET
     max: Annotated[int, Meta(ge=1, le=2**63 - 1, description="At most this many.")] | UnsetType = UNSET
 
 
@@ -122,6 +123,8 @@ def _selection(given: SelectionIn) -> Selection:
     if given.filter is UNSET:
         return Selection(limit=limit)
     parts = given.filter
+    if isinstance(parts, str):
+        return Selection(limit=limit, expression=parts)
     return Selection(
         None if parts.key is UNSET else parts.key.encode(),
         None if parts.headers is UNSET else {name: value.encode() for name, value in parts.headers.items()},

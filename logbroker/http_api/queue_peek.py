@@ -16,6 +16,7 @@ from msgspec import UNSET, Meta, Raw, UnsetType
 from logbroker.broker.services import Services
 from logbroker.errors import InvalidRequest, MessageNotFound
 from logbroker.http_api.errors import REQUEST_ID
+from logbroker.http_api.filters import FilterText, compiled
 from logbroker.http_api.paging import PageQuery
 from logbroker.http_api.payloads import Encoding, HeaderPair, RecordIn, Timestamp, to_payload, to_record
 from logbroker.http_api.queue_payloads import DelayMs
@@ -40,6 +41,7 @@ class PeekQuery(PageQuery, frozen=True):
     header: Annotated[str | UnsetType, Meta(description="name=value: only with this header.")] = UNSET
     reason: Annotated[str | UnsetType, Meta(description="Only moved for this reason, as max_attempts.")] = UNSET
     error: Annotated[str | UnsetType, Meta(description="Only whose last error contains this.")] = UNSET
+    filter: FilterText | UnsetType = UNSET
     encoding: Encoding = "auto"
 
 
@@ -139,7 +141,7 @@ async def _exported(request: web.Request, queue: Dispatcher, query: PeekQuery, a
     await answer.prepare(request)
     lines: list[bytes] = []
     async for _, message in queue.peek.walk(MessageState(query.state), after):
-        if message is not None and wanted.matches(message):
+        if message is not None and await queue.peek.wants(wanted, message):
             lines.append(_encoder.encode(peeked_out(message, query.encoding)) + b"\n")
         if len(lines) >= _LINES_PER_WRITE:
             await answer.write(b"".join(lines))
@@ -225,6 +227,7 @@ def _filter(query: PeekQuery) -> PeekFilter:
         headers,
         None if query.reason is UNSET else query.reason,
         None if query.error is UNSET else query.error,
+        expression=compiled(query.filter),
     )
 
 

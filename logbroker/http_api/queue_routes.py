@@ -2,6 +2,7 @@
 
 from logbroker.errors import (
     ConfigConflict,
+    FilterInvalid,
     InvalidConfig,
     InvalidOffset,
     InvalidPartitions,
@@ -165,7 +166,7 @@ QUEUE_ROUTES: tuple[Route, ...] = (
         queue_peek.list_messages,
         query=queue_peek.PeekQuery,
         answer={JSON: queue_peek.PeekOut, NDJSON: queue_peek.PeekedOut},
-        errors=_FINDS,
+        errors=(*_FINDS, FilterInvalid),
     ),
     Route(
         "GET",
@@ -227,7 +228,7 @@ QUEUE_ROUTES: tuple[Route, ...] = (
         body={JSON: operations.RedriveIn},
         answer={JSON: (operations.BegunOut, operations.DryRunOut)},
         statuses=(202, 200),
-        errors=_TAKES,
+        errors=(*_TAKES, FilterInvalid),
     ),
     Route(
         "POST",
@@ -238,7 +239,7 @@ QUEUE_ROUTES: tuple[Route, ...] = (
         body={JSON: operations.DiscardIn},
         answer={JSON: operations.BegunOut},
         statuses=(202,),
-        errors=_TAKES,
+        errors=(*_TAKES, FilterInvalid),
     ),
     Route(
         "GET",

@@ -7,6 +7,7 @@ from logbroker.errors import (
     AppendUnknown,
     ConfigConflict,
     CorruptMessage,
+    FilterInvalid,
     InvalidConfig,
     InvalidOffset,
     InvalidPartitions,
@@ -26,7 +27,7 @@ from logbroker.errors import (
     UnknownTopicOrPartition,
     UnsupportedMediaType,
 )
-from logbroker.http_api import admin, docs, fetch, partitions, produce, tail, topics
+from logbroker.http_api import admin, docs, fetch, filters, partitions, produce, tail, topics
 from logbroker.http_api.group_routes import GROUP_ROUTES
 from logbroker.http_api.object_routes import OBJECT_ROUTES
 from logbroker.http_api.paging import PageQuery
@@ -69,7 +70,7 @@ ROUTES: tuple[Route, ...] = (
         fetch.fetch,
         query=fetch.FetchQuery,
         answer={JSON: fetch.FetchOut, NDJSON: RecordOut, RECORD_BATCH: BINARY},
-        errors=(*_READS, OffsetOutOfRange, NotSupported),
+        errors=(*_READS, FilterInvalid, OffsetOutOfRange, NotSupported),
     ),
     Route(
         "GET",
@@ -90,7 +91,7 @@ ROUTES: tuple[Route, ...] = (
         body={JSON: fetch.FetchIn},
         answer={JSON: fetch.FetchManyOut},
         statuses=(200, 207),
-        errors=(*_READS, OffsetOutOfRange, UnsupportedMediaType),
+        errors=(*_READS, FilterInvalid, OffsetOutOfRange, UnsupportedMediaType),
         only_reads=True,
     ),
     Route(
@@ -101,8 +102,19 @@ ROUTES: tuple[Route, ...] = (
         tail.tail,
         query=tail.TailQuery,
         answer={tail.EVENT_STREAM: str, NDJSON: RecordOut},
-        errors=(*_READS, InvalidOffset),
+        errors=(*_READS, FilterInvalid, InvalidOffset),
         headers=("Last-Event-ID",),
+    ),
+    Route(
+        "POST",
+        "/v1/filters:test",
+        "test_filter",
+        "records",
+        filters.test_filter,
+        body={JSON: filters.FilterTestIn},
+        answer={JSON: filters.FilterTestOut},
+        errors=(*_READS, FilterInvalid, MessageNotFound, OffsetOutOfRange, UnsupportedMediaType),
+        only_reads=True,
     ),
     Route(
         "POST",

@@ -4,6 +4,7 @@ What lives here: the start of a tail and how its events are written. The SSE id 
 (``0:42,1:17``: the next offset of each partition), so ``Last-Event-ID`` resumes exactly there.
 """
 
+from functools import partial
 from typing import Annotated, Any
 
 import msgspec
@@ -12,11 +13,12 @@ from msgspec import UNSET, Meta, UnsetType
 
 from logbroker.broker.positions import format_vector, parse_position, parse_vector, resolve
 from logbroker.broker.services import Services
-from logbroker.broker.tail import Event, Gap, Tail
+from logbroker.broker.tail import Event, Gap, Tail, Thinning
 from logbroker.broker.topics import partition_of
 from logbroker.engine.api import Isolation, TopicInfo
 from logbroker.errors import InvalidRequest, LogbrokerError
 from logbroker.http_api.errors import REQUEST_ID, entry
+from logbroker.http_api.filters import FilterText, compiled
 from logbroker.http_api.payloads import Encoding, to_payload
 from logbroker.http_api.requests import NDJSON, accepts
 from logbroker.model import TopicPartition
@@ -35,7 +37,7 @@ class TailQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename=
     partitions: Annotated[
         str | UnsetType, Meta(description="Partition numbers, comma-separated; all of them otherwise.")
     ] = UNSET
-    filter: Annotated[str | UnsetType, Meta(description="Not built yet: refused.")] = UNSET
+    filter: FilterText | UnsetType = UNSET
     max_rate: Annotated[
         Annotated[int, Meta(ge=1, le=1_000_000)] | UnsetType,
         Meta(description="At most this many records a second; what is left out is told as a gap."),
@@ -46,12 +48,13 @@ class TailQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename=
 async def tail(services: Services, request: web.Request, query: TailQuery) -> web.StreamResponse:
     """Follow a topic."""
     info = services.topics.get(request.match_info["topic"])
-    if query.filter is not UNSET:
-        raise InvalidRequest("filters are not built yet: leave the parameter filter out")
+    wanted = compiled(query.filter)
     positions = await _positions(services, request, info, query)
     media = accepts(request, EVENT_STREAM, NDJSON)
     max_rate = None if query.max_rate is UNSET else query.max_rate
-    following = Tail(services.engine, services.waiting, services.clock, info.name, positions, max_rate)
+    select = None if wanted is None else partial(services.filtering.select, wanted)
+    thinning = Thinning(max_rate, select)
+    following = Tail(services.engine, services.waiting, services.clock, info.name, positions, thinning)
     headers = {"Content-Type": media, "X-Request-Id": request[REQUEST_ID], "Cache-Control": "no-store"}
     answer = web.StreamResponse(headers=headers)
     await answer.prepare(request)

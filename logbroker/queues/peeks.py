@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-from logbroker.model import Header, StoredRecord
+from logbroker.filters import DeadLetterFacts, Filter, Verdict
+from logbroker.model import Header, StoredRecord, TopicPartition
 from logbroker.queues.bands import band_of
 from logbroker.queues.headers import CopyHeader, Happened, decoded, plain
 from logbroker.queues.messages import first_index
@@ -93,16 +94,33 @@ def peeked(record: StoredRecord, source: Source, state: MessageState, place: Pla
 
 @dataclass(frozen=True, slots=True)
 class PeekFilter:
-    """Which messages are meant: those that match every part given. ``error`` is a part of the last error."""
+    """Which messages are meant: those that match every part given. ``error`` is a part of the last error.
+
+    ``expression`` sees the message as it was sent: its own headers, topic, time stamp, and the offset that its id names.
+    """
 
     key: bytes | None = None
     headers: Mapping[str, bytes] | None = None
     reason: str | None = None
     error: str | None = None
     ids: frozenset[str] | None = None
+    expression: Filter | None = None
 
-    def matches(self, message: Peeked) -> bool:
-        """Whether this one is."""
+    def verdict(self, message: Peeked, queue: str) -> Verdict:
+        """Whether this one is, of a queue."""
+        if not self._matches(message):
+            return Verdict.NO_MATCH
+        return Verdict.MATCH if self.expression is None else self._asked(self.expression, message, queue)
+
+    @staticmethod
+    def _asked(expression: Filter, message: Peeked, queue: str) -> Verdict:
+        stands = message.record
+        record = StoredRecord(message.id.first.offset, message.timestamp_ms, stands.key, stands.value, message.headers)
+        where = TopicPartition(queue if message.copy is None else message.copy.topic, message.id.partition)
+        letter = DeadLetterFacts(message.last_error, message.failures, message.reason or "")
+        return expression.verdict(record, where, letter)
+
+    def _matches(self, message: Peeked) -> bool:
         return (
             (self.key is None or message.record.key == self.key)
             and (self.reason is None or message.reason == self.reason)

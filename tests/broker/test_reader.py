@@ -17,7 +17,7 @@ def reader() -> Reader:
 
 def fetched(where: TopicPartition, *offsets: int) -> Fetched:
     records = [StoredRecord(offset, 0, None, b"") for offset in offsets]
-    return Fetched(where, records, offsets[-1] + 1, Bounds(0, 100, 100), False)
+    return Fetched(where, records, offsets[-1] + 1, Bounds(0, 100, 100), False, len(records))
 
 
 def test_a_position_that_nobody_committed_yet_counts_as_given() -> None:
@@ -58,7 +58,7 @@ def test_what_was_read_from_where_the_member_no_longer_stands_is_not_given() -> 
 def test_positions_move_over_offsets_without_records_and_nothing_is_given_for_them() -> None:
     one = reader()
     one.given.clear()
-    empty = Fetched(A, [], 9, Bounds(0, 9, 9), False)
+    empty = Fetched(A, [], 9, Bounds(0, 9, 9), False, 0)
     assert one.give([Start(A, 7)], [empty]) == []
     assert (one.positions[A], one.given) == (9, {})
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from logbroker.broker.services import Services, services_on
-from logbroker.broker.tail import Follow, Gap, Sampler, Tail
+from logbroker.broker.tail import Follow, Gap, Sampler, Tail, Thinning
 from logbroker.clock import ManualClock
 from logbroker.config import BrokerConfig
 from logbroker.model import Record, TopicPartition
@@ -38,7 +38,7 @@ def test_every_partition_is_followed_in_order_from_any_place(writes: list[int], 
         for number, partition in enumerate(writes):
             written.append((partition, b"%d" % number))
             await engine.append(TopicPartition("t", partition), [Record(written[-1][1])])
-        tail = Tail(engine, services.waiting, services.clock, "t", {0: 0, 1: 0, 2: 0}, None)
+        tail = Tail(engine, services.waiting, services.clock, "t", {0: 0, 1: 0, 2: 0}, Thinning())
         events = await collect(services, tail)
         found = [(event.partition, event.record.value) for event in events if isinstance(event, Follow)]
         for partition in range(3):
@@ -65,7 +65,7 @@ async def test_a_position_past_the_end_waits_at_the_end() -> None:
     engine = FakeEngine(ManualClock())
     services = services_on(engine, ManualClock(), BrokerConfig(), "cluster")
     await engine.create_topic("t", 1, {})
-    tail = Tail(engine, services.waiting, services.clock, "t", {0: 99}, None)
+    tail = Tail(engine, services.waiting, services.clock, "t", {0: 99}, Thinning())
     assert await collect(services, tail) == []
     await engine.append(TopicPartition("t", 0), [Record(b"x")])
     [event] = await collect(services, tail)

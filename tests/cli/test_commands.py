@@ -222,3 +222,32 @@ def test_what_the_broker_refuses_is_told(logbroker: CommandLine) -> None:
     logbroker("topic", "create", "small", "-c", "max_message_bytes=1000")
     refused = logbroker("produce", "small", stdin=b"x" * 5_000)
     assert (refused.code, refused.err.split(":")[0]) == (1, "error[MESSAGE_TOO_LARGE]")
+
+
+# -- filters -----------------------------------------------------------------------------------------------------------
+
+
+def test_consume_prints_what_matches(logbroker: CommandLine) -> None:
+    logbroker("topic", "create", "sifted", "-p", "2")
+    lines = [{"key": f'k"{n}', "value": f'{{"n":{n}}}', "headers": [["to", "x:y" if n % 2 else "z"]]} for n in range(20)]
+    logbroker("produce", "sifted", "--input", "jsonl", stdin="\n".join(map(json.dumps, lines)).encode())
+
+    def found(*options: str) -> list[int]:
+        ran = logbroker("consume", "sifted", "-o", "jsonl", *options)
+        assert ran.code == 0, ran
+        return sorted(int(row["value"][5:-1]) for row in ran.rows)
+
+    assert found("--filter", "value.n >= 18") == [18, 19]
+    assert found("--key", 'k"3') == [3]
+    assert found("-H", "to:x:y", "--filter", "value.n < 4 || value.n == 7") == [1, 3, 7]
+    assert len(found("--filter", "value.n > 2", "-n", "5")) == 5
+    assert found("--filter", "false", "--from", "-3") == []
+
+
+def test_a_bad_filter_is_told_with_its_column(logbroker: CommandLine) -> None:
+    logbroker("topic", "create", "refusing")
+    logbroker("produce", "refusing", stdin=b"one")
+    refused = logbroker("consume", "refusing", "--filter", "key == nix")
+    assert refused.code == 1
+    assert refused.err.startswith("error[FILTER_INVALID]: the filter is not accepted at column 8: ")
+    assert logbroker("consume", "refusing", "--filter", "true", "--group", "g").code == 2

@@ -366,3 +366,14 @@ def test_the_filter_takes_keys_and_headers(logbroker: CommandLine) -> None:
     assert [row["key"] for row in logbroker("queue", "peek", "sorted", "-k", "b", "-o", "jsonl").rows] == ["b"]
     assert [row["key"] for row in logbroker("queue", "peek", "sorted", "-H", "from:x", "-o", "jsonl").rows] == ["a"]
     assert logbroker("dlq", "redrive", "sorted", "-H", "from:x", "-k", "a", "--reason", "rejected").code == 0
+
+
+def test_messages_are_found_by_an_expression(logbroker: CommandLine) -> None:
+    bury(logbroker, "sought", "a", "b")
+    assert [row["last_error"] for row in logbroker("dlq", "export", "sought", "--filter", 'error == "b"').rows] == ["b"]
+    planned = logbroker("dlq", "redrive", "sought", "--filter", 'error == "b" && key == "k"', "-o", "json")
+    assert (planned.code, planned.json["matched"]) == (0, 1)
+    assert logbroker("dlq", "redrive", "sought", "--filter", 'error == "b"', "--execute").code == 0
+    assert logbroker("queue", "peek", "sought", "--filter", 'value == "value 1"', "-o", "jsonl").rows
+    assert logbroker("dlq", "redrive", "sought", "--filter", "true", "--key", "k").code == 2
+    assert "error[FILTER_INVALID]" in logbroker("dlq", "ls", "sought", "--filter", "nix").err

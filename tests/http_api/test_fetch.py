@@ -100,7 +100,6 @@ async def test_a_record_larger_than_max_bytes_is_answered_alone(door: Door) -> N
         "max_bytes=0",
         "encoding=xml",
         "isolation=none",
-        "filter=true",
         "nix=1",
         "on_out_of_range=panic",
     ],
@@ -343,7 +342,7 @@ async def test_a_fetch_of_unknown_or_repeated_partitions_is_refused_whole(door: 
     twice = await door("POST", "/v1/fetch", wanted(("orders", 0, 0), ("orders", 0, 1)))
     assert twice.failure == (400, "INVALID_REQUEST")
     filtered = await door("POST", "/v1/fetch", wanted(("orders", 0, 0), filter="x"))
-    assert filtered.failure == (400, "INVALID_REQUEST")
+    assert filtered.failure == (400, "FILTER_INVALID")
     assert (await door("POST", "/v1/fetch", {"partitions": []})).failure == (400, "INVALID_REQUEST")
 
 

@@ -79,7 +79,7 @@ class Dispatcher:
         self.deduplication = Deduplication(engine, clock, self.partitions, self.settings.dedup_window_ms)
         deduplication = self.deduplication if definition.IS_SENT_TO else None
         self._upkeep = Upkeep(engine, self._journal, definition, self.partitions, deduplication)
-        self.peek = Peek(self.partitions, clock, self.settings.priorities)
+        self.peek = Peek(self.partitions, clock, self.settings.priorities, self.tally)
         self.letters = DeadLetters(self.partitions, self.peek)
         self.settle = Settlements(self.partitions, clock, definition.incarnation)
         self.size = QueueSize(self.partitions, clock, self.settings.max_size)

@@ -47,7 +47,7 @@ class DeadLetters:
             if cursor.major >= ends[cursor.partition]:
                 continue
             examined, last = examined + 1, cursor
-            if letter is not None and wanted.matches(letter):
+            if letter is not None and await self._peek.wants(wanted, letter):
                 letters.append(letter)
             if examined >= SLICE:
                 yield Batch(letters, examined, last)

@@ -5,6 +5,7 @@ Invariants: a page examines a bounded number of messages, whatever matches; a cu
 what comes and goes between two pages shifts nothing.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from itertools import islice
 from typing import NamedTuple
@@ -12,8 +13,10 @@ from typing import NamedTuple
 from logbroker.clock import Clock
 from logbroker.config import INT64_MAX
 from logbroker.errors import MessageNotFound
+from logbroker.filters import Verdict
 from logbroker.model import StoredRecord
 from logbroker.queues.dispatcher.partition import QueuePartition
+from logbroker.queues.dispatcher.tally import Tally
 from logbroker.queues.peeks import EVERYTHING, MessageState, Peeked, PeekFilter, peeked
 from logbroker.queues.positions import MessageId, Position, Source, index_of
 
@@ -44,10 +47,11 @@ _Found = tuple[Cursor, Peeked | None]
 class Peek:
     """The messages of one queue."""
 
-    def __init__(self, partitions: Sequence[QueuePartition], clock: Clock, priorities: int) -> None:
+    def __init__(self, partitions: Sequence[QueuePartition], clock: Clock, priorities: int, tally: Tally) -> None:
         self._partitions = partitions
         self._clock = clock
         self._priorities = priorities
+        self._tally = tally
 
     async def page(self, state: MessageState, after: Cursor, size: int, wanted: PeekFilter = EVERYTHING) -> Page:
         """The next messages in a state; a page may be short, or empty, before the end."""
@@ -55,11 +59,21 @@ class Peek:
         examined = 0
         async for cursor, message in self.walk(state, after):
             examined += 1
-            if message is not None and wanted.matches(message):
+            if message is not None and await self.wants(wanted, message):
                 items.append(message)
             if len(items) >= size or examined >= MAX_EXAMINED:
                 return Page(items, cursor)
         return Page(items, None)
+
+    async def wants(self, wanted: PeekFilter, message: Peeked) -> bool:
+        """Whether a message is meant; a heavy filter is asked in a thread."""
+        if wanted.expression is not None and wanted.expression.heavy:
+            verdict = await asyncio.to_thread(wanted.verdict, message, self._tally.name)
+        else:
+            verdict = wanted.verdict(message, self._tally.name)
+        if verdict is Verdict.ERROR:
+            self._tally.count("filter_errors")
+        return verdict is Verdict.MATCH
 
     async def walk(self, state: MessageState, after: Cursor) -> AsyncIterator[_Found]:
         """Every message in a state, after a cursor."""
@@ -72,8 +86,12 @@ class Peek:
         }
         for partition in self._partitions[after.partition :]:
             start = after if partition.number == after.partition else Cursor(partition.number)
+            walked = 0
             async for found in walks[state](partition, start):
                 yield found
+                walked += 1
+                if walked % SLICE == 0:
+                    await asyncio.sleep(0)
 
     async def one(self, message_id: MessageId) -> Peeked:
         """A message by its id; a dead letter is searched for. Raises MessageNotFound."""

@@ -29,6 +29,7 @@ _COUNTERS = {
     "retried": "Failed messages that were sent to the retry topic.",
     "dead_lettered": "Messages that became dead letters.",
     "redriven": "Dead letters that were sent back.",
+    "filter_errors": "Messages on which a filter failed, so that they did not match.",
 }
 OF_QUEUES: Mapping[str, str] = {
     "sent": "Messages sent through the queue.",
