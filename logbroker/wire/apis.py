@@ -33,7 +33,7 @@ class Api(Enum):
     LEAVE_GROUP = 13, 0, 5, 4
     SYNC_GROUP = 14, 0, 5, 4
     DESCRIBE_GROUPS = 15, 0, 5, 5
-    LIST_GROUPS = 16, 0, 4, 3
+    LIST_GROUPS = 16, 0, 5, 3
     API_VERSIONS = 18, 0, 4, 3
     CREATE_TOPICS = 19, 2, 7, 5
     DELETE_TOPICS = 20, 1, 6, 4
@@ -56,6 +56,8 @@ class Api(Enum):
     DESCRIBE_QUORUM = 55, 0, 2, 0
     DESCRIBE_CLUSTER = 60, 0, 1, 0
     DESCRIBE_PRODUCERS = 61, 0, 0, 0
+    CONSUMER_GROUP_HEARTBEAT = 68, 0, 1, 0
+    CONSUMER_GROUP_DESCRIBE = 69, 0, 1, 0
 
     def __init__(
         self, key: int, min_version: int, max_version: int, flexible_from: int, min_served: int | None = None

@@ -4,7 +4,7 @@ What lives here: finding a definition by name and reading it into a tree of fiel
 Invariant: a `Definition` says everything about a message in every version; codecs derive from it alone.
 
 The files come from kafka-python, as data: importing the package would load a whole Kafka client (about 100 ms and 20 MB)
-to get at them, so they are read from where it is installed.
+to get at them, so they are read from where it is installed. What it lacks is in ``messages``, written from the KIPs.
 """
 
 import json
@@ -18,6 +18,7 @@ from uuid import UUID
 
 from logbroker.wire.primitives import NO_UUID
 
+_OURS: Final = Path(__file__).with_name("messages")
 _COMMENT: Final = re.compile(r"^\s*//.*$", re.MULTILINE)
 _WORD_START: Final = re.compile(r"(?<!^)(?=[A-Z])")
 _INTEGERS: Final = frozenset(("int8", "int16", "uint16", "int32", "uint32", "int64"))
@@ -64,8 +65,10 @@ class Definition:
 
 @cache
 def load_definition(name: str) -> Definition:
-    """The definition of, say, ``MetadataRequest``. Raises FileNotFoundError if the schema package has none."""
-    source = json.loads(_COMMENT.sub("", (_directory() / f"{name}.json").read_text("utf-8")))
+    """The definition of, say, ``MetadataRequest``. Raises FileNotFoundError if there is none."""
+    ours = _OURS / f"{name}.json"
+    path = ours if ours.exists() else _directory() / ours.name
+    source = json.loads(_COMMENT.sub("", path.read_text("utf-8")))
     shared = {struct["name"]: struct["fields"] for struct in source.get("commonStructs", ())}
     return Definition(
         name,
