@@ -300,6 +300,36 @@ class OffsetMetadataTooLarge(LogbrokerError):
     code = "OFFSET_METADATA_TOO_LARGE"
 
 
+class StaleMemberEpoch(LogbrokerError):
+    """The member has reached a later epoch: ask again with that."""
+
+    code = "STALE_MEMBER_EPOCH"
+
+
+class FencedMemberEpoch(LogbrokerError):
+    """The group and the member do not agree on the member's epoch: give up all partitions and join again with epoch 0."""
+
+    code = "FENCED_MEMBER_EPOCH"
+
+
+class UnreleasedInstanceId(LogbrokerError):
+    """Another member still holds the group.instance.id."""
+
+    code = "UNRELEASED_INSTANCE_ID"
+
+
+class UnsupportedAssignor(LogbrokerError):
+    """The broker does not have the assignor asked for."""
+
+    code = "UNSUPPORTED_ASSIGNOR"
+
+
+class InvalidRegularExpression(LogbrokerError):
+    """The pattern is not a regular expression in RE2's syntax."""
+
+    code = "INVALID_REGULAR_EXPRESSION"
+
+
 class TransactionsUnsupported(LogbrokerError):
     """Transactions are not offered by this broker."""
 

@@ -1,7 +1,8 @@
-"""Who reads which partition: the assignors that the broker runs for members that come over HTTP.
+"""Who reads which partition: the assignors that the broker runs, for members over HTTP and for consumer groups (KIP-848).
 
 What lives here: pure functions from subscriptions and partition counts to assignments, under the names that Kafka's clients
-use, so that members of both doors can share a group whoever leads it. What may not: members, generations, bytes.
+use, so that members of both doors can share a group whoever leads it, and under those that Kafka's brokers use. What may
+not: members, generations, bytes.
 Invariants: every partition of a subscribed topic goes to exactly one member that is subscribed to it (cooperative: to at
 most one, until its former owner has let go); equal input gives equal output, in whatever order it comes.
 """
@@ -85,6 +86,9 @@ ASSIGNORS: Mapping[str, Assignor] = {
     "sticky": assign_sticky,
     "cooperative-sticky": assign_cooperative,
 }
+
+SERVER_ASSIGNORS: Mapping[str, Assignor] = {"uniform": assign_sticky, "range": assign_range}
+"""Those of consumer groups, the default first. What a member owns by its subscription is its last target there."""
 
 
 def _readers(topic: str, subscriptions: Subscriptions) -> list[str]:

@@ -21,8 +21,11 @@ from logbroker.config import INT32_MAX, MIB
 from logbroker.engine.api import INTERNAL, Engine
 from logbroker.errors import InvalidGroup, LogbrokerError, Recovering, TopicAlreadyExists, UnknownTopicOrPartition
 from logbroker.groups import messages as m
-from logbroker.groups.events import CommittedOffset, GroupEvent
-from logbroker.groups.group import Group
+from logbroker.groups.catalogue import EngineCatalogue
+from logbroker.groups.consumer_messages import Beaten, ConsumerHeartbeat
+from logbroker.groups.consumer_state import JOINING_EPOCH
+from logbroker.groups.events import CommittedOffset
+from logbroker.groups.group import Group, JournalEvent
 from logbroker.journal import Journal, MachineKind
 from logbroker.model import TopicPartition
 
@@ -55,6 +58,7 @@ class GroupCoordinator:
         self._clock = clock
         self._limits = limits or m.GroupLimits()
         self._new_id = new_id
+        self._catalogue = EngineCatalogue(engine)
         self._journals: list[Journal[Group, m.GroupReply]] = []
 
     # -- life ------------------------------------------------------------------------------------------------------------
@@ -65,7 +69,7 @@ class GroupCoordinator:
             info = await self._engine.create_topic(OFFSETS_TOPIC, OFFSETS_PARTITIONS, _OFFSETS_CONFIG, owner=INTERNAL)
         except TopicAlreadyExists:
             info = self._engine.topic(OFFSETS_TOPIC)
-        kind = MachineKind(lambda name: Group(self._limits), GroupEvent, lambda group: group.is_vacant)
+        kind = MachineKind(lambda name: Group(self._limits), JournalEvent, lambda group: group.is_vacant)
         self._journals = [
             Journal(self._engine, TopicPartition(OFFSETS_TOPIC, number), kind, self._clock)
             for number in range(info.partitions)
@@ -134,6 +138,17 @@ class GroupCoordinator:
         _require_group_id(group_id)
         await self._ask(group_id, m.Heartbeat(claim), m.Done)
 
+    async def consumer_heartbeat(
+        self, group_id: str, command: ConsumerHeartbeat, *, make_member_id: bool = False
+    ) -> Beaten:
+        """Be a member of a group of the consumer protocol (KIP-848). ``make_member_id`` gives an id to one without."""
+        _require_group_id(group_id)
+        member_id = command.member_id
+        if make_member_id and not member_id and command.epoch == JOINING_EPOCH:
+            member_id = self._new_id()
+        command = dataclasses.replace(command, member_id=member_id, catalogue=self._catalogue)
+        return await self._ask(group_id, command, Beaten)
+
     async def leave(self, group_id: str, members: Sequence[m.Leaver]) -> m.Left:
         """Take members out."""
         _require_group_id(group_id)
@@ -157,11 +172,14 @@ class GroupCoordinator:
         return m.OffsetResults(tuple((wanted.where, results[wanted.where]) for wanted in command.offsets))
 
     async def fetch_offsets(
-        self, group_id: str, partitions: Sequence[TopicPartition] | None = None
+        self,
+        group_id: str,
+        partitions: Sequence[TopicPartition] | None = None,
+        claim: m.MemberClaim | None = None,
     ) -> dict[TopicPartition, CommittedOffset]:
         """The committed offsets of ``partitions``, or of all; a partition without one is missing."""
         wanted = None if partitions is None else tuple(partitions)
-        return (await self._ask(group_id, m.FetchOffsets(wanted), m.Offsets)).offsets
+        return (await self._ask(group_id, m.FetchOffsets(wanted, claim), m.Offsets)).offsets
 
     async def delete_offsets(self, group_id: str, partitions: Sequence[TopicPartition]) -> m.OffsetResults:
         """Delete committed offsets of topics that no member reads."""
@@ -200,7 +218,11 @@ class GroupCoordinator:
         """All groups by id."""
         views = ((group_id, group.view()) for group_id, group in self._groups())
         return sorted(
-            (m.GroupListing(group_id, view.state, view.protocol_type) for group_id, view in views if _exists(view)),
+            (
+                m.GroupListing(group_id, view.state, view.protocol_type, view.kind)
+                for group_id, view in views
+                if _exists(view)
+            ),
             key=lambda listing: listing.group_id,
         )
 

@@ -10,14 +10,18 @@ begin anew; a rebalance that was under way begins anew too.
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import msgspec
 
 from logbroker.errors import GroupNotFound, NonEmptyGroup
+from logbroker.groups import consumer_events as ce
+from logbroker.groups import consumer_group, consumer_reconcile, offsets
 from logbroker.groups import events as e
 from logbroker.groups import messages as m
-from logbroker.groups import offsets
+from logbroker.groups.consumer_messages import ConsumerHeartbeat
+from logbroker.groups.consumer_reconcile import ConsumerDraft
+from logbroker.groups.consumer_state import ConsumerSessions, ConsumerState
 from logbroker.groups.joining import join
 from logbroker.groups.membership import Membership
 from logbroker.groups.rebalance import Draft, expire
@@ -25,17 +29,23 @@ from logbroker.groups.sessions import heartbeat, leave, sync
 from logbroker.machine import Decision, HardEvent
 from logbroker.model import Now, TopicPartition
 
+JournalEvent: TypeAlias = e.GroupEvent | ce.ConsumerEvent
+"""What the journal of groups holds."""
 OFFSETS_PER_SNAPSHOT_EVENT = 500
 
 
 @dataclass(slots=True)
 class HardState:
-    """What a restart keeps. ``generation`` is the last number used; ``formed`` the last generation with an assignment."""
+    """What a restart keeps. ``generation`` is the last number used; ``formed`` the last generation with an assignment.
+
+    ``consumer`` is there while the group speaks the consumer protocol.
+    """
 
     generation: int = 0
     protocol_type: str = ""
     formed: e.GenerationFormed | None = None
     offsets: dict[TopicPartition, e.CommittedOffset] = field(default_factory=dict)
+    consumer: ConsumerState | None = None
 
 
 class Group:
@@ -46,13 +56,20 @@ class Group:
         """What the broker allows; replaced when its settings change."""
         self.hard = HardState()
         self.soft = Membership()
+        self.sessions = ConsumerSessions()
+        """The soft state of the consumer protocol; ``soft`` is that of the classic one."""
 
     # -- deciding --------------------------------------------------------------------------------------------------------
 
     def decide(self, command: m.GroupCommand, now: Now) -> Decision[m.GroupReply]:
         """What the command leads to."""
         draft = Draft(self.soft, self.limits, now)
+        if self.hard.consumer is not None:
+            return consumer_group.decide(self._consumer_draft(self.hard.consumer, now), draft, command, self.hard.offsets)
         match command:
+            case ConsumerHeartbeat():
+                consumers = self._consumer_draft(ConsumerState(epoch=self.hard.generation), now)
+                return consumer_group.found(consumers, command, draft)
             case m.Heartbeat():
                 return heartbeat(draft, command)
             case m.CommitOffsets():
@@ -75,13 +92,16 @@ class Group:
             case m.ResetOffsets():
                 return offsets.reset(draft, command)
             case m.DeleteOffsets():
-                return offsets.delete(draft, command, self.hard.offsets)
+                return offsets.delete_classic(draft, command, self.hard.offsets)
             case m.ForgetTopic():
                 return offsets.forget_topic(draft, command, self.hard.offsets)
             case m.DescribeGroup():
                 return draft.decision(self.view())
             case m.DeleteGroup():
                 return self._delete(draft)
+
+    def _consumer_draft(self, group: ConsumerState, now: Now) -> ConsumerDraft:
+        return ConsumerDraft(group, self.sessions, self.limits, now)
 
     def _delete(self, draft: Draft) -> Decision[m.GroupReply]:
         if self.is_vacant:
@@ -97,6 +117,10 @@ class Group:
         idle_deadline = self._idle_deadline()
         if idle_deadline is not None and idle_deadline <= now.mono_ms:
             draft.emit(e.GroupDeleted())
+        elif self.hard.consumer is not None:
+            consumers = self._consumer_draft(self.hard.consumer, now)
+            consumer_reconcile.expire(consumers)
+            return consumers.decision()
         else:
             expire(draft)
         return draft.decision()
@@ -104,10 +128,16 @@ class Group:
     def next_deadline(self, now: Now) -> int | None:
         """The ``mono_ms`` at which ``expire`` has something to do."""
         idle_deadline = self._idle_deadline()
-        return self.soft.next_deadline() if idle_deadline is None else idle_deadline
+        if idle_deadline is not None:
+            return idle_deadline
+        return self.soft.next_deadline() if self.hard.consumer is None else self.sessions.next_deadline()
 
     def resume(self, now: Now) -> Decision[m.GroupReply]:
         """Go on where the journal ends."""
+        if self.hard.consumer is not None:
+            consumers = self._consumer_draft(self.hard.consumer, now)
+            consumer_reconcile.resume(consumers)
+            return consumers.decision()
         draft = Draft(self.soft, self.limits, now)
         formed, hard = self.hard.formed, self.hard
         members = formed.members if formed is not None else ()
@@ -122,8 +152,9 @@ class Group:
 
     def _idle_deadline(self) -> int | None:
         """When the group is deleted because nobody is there and nothing was committed; None while there is."""
-        group = self.soft
-        in_use = group.members or group.pending or self.hard.offsets or group.state is not m.GroupState.EMPTY
+        group, consumers = self.soft, self.hard.consumer
+        members = group.members if consumers is None else consumers.members
+        in_use = members or group.pending or self.hard.offsets or group.state is not m.GroupState.EMPTY
         return None if in_use or self.is_vacant else group.idle_deadline
 
     # -- applying --------------------------------------------------------------------------------------------------------
@@ -147,7 +178,14 @@ class Group:
                 hard.formed = _with_replaced(hard.formed, event)
             case e.GroupDeleted():
                 self.hard = HardState()
+            case ce.ConsumerGroupFounded(epoch=epoch):
+                hard.consumer, hard.formed, hard.protocol_type = ConsumerState(epoch), None, m.CONSUMER_PROTOCOL_TYPE
+            case ce.ConsumerGroupDissolved(generation=generation):
+                hard.consumer, hard.generation = None, generation
+            case _ if hard.consumer is not None:
+                hard.consumer.apply(event)
         self.soft.apply(event)
+        self.sessions.apply(event)
 
     def snapshot(self) -> Iterator[HardEvent]:
         """Events that rebuild the hard state."""
@@ -156,6 +194,8 @@ class Group:
             yield e.GroupEmptied(hard.generation, hard.protocol_type)
         if hard.formed is not None:
             yield hard.formed
+        if hard.consumer is not None:
+            yield from hard.consumer.snapshot()
         for committed in _batches(iter(hard.offsets.values()), OFFSETS_PER_SNAPSHOT_EVENT):
             yield e.OffsetsCommitted(committed)
 
@@ -168,6 +208,8 @@ class Group:
 
     def view(self) -> m.GroupView:
         """The group as administrators see it."""
+        if self.hard.consumer is not None:
+            return consumer_group.view(self.hard.consumer)
         group = self.soft
         is_stable = group.state is m.GroupState.STABLE
         members = tuple(

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import msgspec
 
 from logbroker.errors import FencedInstance, IllegalGeneration, LogbrokerError, UnknownMember
+from logbroker.groups import consumer_events as ce
 from logbroker.groups import events as e
 from logbroker.groups.messages import GroupState, MemberClaim
 
@@ -170,8 +171,11 @@ class Membership:
                 self._emptied(event)
             case e.GroupIdle(deadline=deadline):
                 self.idle_deadline = deadline
-            case e.GroupDeleted():
+            case e.GroupDeleted() | ce.ConsumerGroupFounded():
                 Membership.__init__(self)
+            case ce.ConsumerGroupDissolved(generation=generation):
+                Membership.__init__(self)
+                self.generation = generation
             case e.MembershipResumed():
                 self._resume(event)
 

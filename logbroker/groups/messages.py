@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from logbroker.errors import LogbrokerError
+from logbroker.groups.consumer_messages import Beaten, ConsumerGroupView, ConsumerHeartbeat, ConsumerMemberView
 from logbroker.groups.events import CommittedOffset, GroupProtocol
 from logbroker.model import TopicPartition
 
@@ -17,10 +18,19 @@ NO_GENERATION = -1
 CONSUMER_PROTOCOL_TYPE = "consumer"
 
 
+class GroupKind(enum.Enum):
+    """Which protocol a group speaks, as Kafka's tools spell it: KIP-62's or KIP-848's."""
+
+    CLASSIC = "classic"
+    CONSUMER = "consumer"
+
+
 class GroupState(enum.Enum):
-    """The states of a classic group, as Kafka's tools spell them."""
+    """The states of a group, as Kafka's tools spell them; assigning and reconciling are a consumer group's."""
 
     EMPTY = "Empty"
+    ASSIGNING = "Assigning"
+    RECONCILING = "Reconciling"
     PREPARING_REBALANCE = "PreparingRebalance"
     COMPLETING_REBALANCE = "CompletingRebalance"
     STABLE = "Stable"
@@ -40,6 +50,8 @@ class GroupLimits:
     """How long a join without a known member id may wait; its caller cannot heartbeat and may be gone."""
     idle_group_ms: int = 600_000
     """How long a group without members and without offsets is remembered."""
+    consumer_session_timeout_ms: int = 45_000
+    consumer_heartbeat_interval_ms: int = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,9 +161,10 @@ class ResetOffsets:
 
 @dataclass(frozen=True, slots=True)
 class FetchOffsets:
-    """The committed offsets of ``partitions``, or of all if None."""
+    """The committed offsets of ``partitions``, or of all if None. With a ``claim``, only for a member at that epoch."""
 
     partitions: tuple[TopicPartition, ...] | None = None
+    claim: MemberClaim | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +195,7 @@ GroupCommand: TypeAlias = (
     JoinGroup
     | SyncGroup
     | Heartbeat
+    | ConsumerHeartbeat
     | LeaveGroup
     | CommitOffsets
     | ResetOffsets
@@ -265,6 +279,7 @@ class MemberView:
     assignment: bytes
     session_timeout_ms: int
     rebalance_timeout_ms: int
+    consumer: ConsumerMemberView | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,6 +292,12 @@ class GroupView:
     protocol: str
     leader: str | None
     members: tuple[MemberView, ...]
+    consumer: ConsumerGroupView | None = None
+
+    @property
+    def kind(self) -> GroupKind:
+        """The protocol it speaks."""
+        return GroupKind.CLASSIC if self.consumer is None else GroupKind.CONSUMER
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,6 +307,7 @@ class GroupListing:
     group_id: str
     state: GroupState
     protocol_type: str
+    kind: GroupKind = GroupKind.CLASSIC
 
 
-GroupReply: TypeAlias = Done | Joined | Synced | Left | OffsetResults | Offsets | GroupView
+GroupReply: TypeAlias = Done | Joined | Synced | Beaten | Left | OffsetResults | Offsets | GroupView

@@ -51,17 +51,14 @@ def commit(draft: Draft, command: CommitOffsets, committed: CommittedOffsets) ->
     if claim.member_id in group.members:
         renew_session(draft, claim.member_id)
     generation = claim.generation if claim.member_id in group.members else NO_GENERATION
-    settled = {}
-    if not command.may_go_back:
-        settled = {at: known.offset for at, known in committed.items() if known.generation == generation != NO_GENERATION}
-    return _write(draft, command.offsets, generation, settled)
+    return draft.decision(write(draft, command, generation, committed))
 
 
 def reset(draft: Draft, command: ResetOffsets) -> Decision[GroupReply]:
     """Set positions, backwards too, while nobody reads from them."""
     if draft.group.members and not command.force:
         return draft.decision(_has_members(draft.group))
-    return _write(draft, command.offsets, NO_GENERATION, {})
+    return draft.decision(_write(draft, command.offsets, NO_GENERATION, {}))
 
 
 def fetch(draft: Draft, command: FetchOffsets, committed: CommittedOffsets) -> Decision[GroupReply]:
@@ -71,14 +68,20 @@ def fetch(draft: Draft, command: FetchOffsets, committed: CommittedOffsets) -> D
     return draft.decision(Offsets({at: committed[at] for at in command.partitions if at in committed}))
 
 
-def delete(draft: Draft, command: DeleteOffsets, committed: CommittedOffsets) -> Decision[GroupReply]:
-    """Delete offsets of topics that no member reads (KIP-496)."""
+def delete_classic(draft: Draft, command: DeleteOffsets, committed: CommittedOffsets) -> Decision[GroupReply]:
+    """Delete offsets of a classic group; its members must say what they read."""
     group = draft.group
     if group.state is GroupState.EMPTY and group.generation == 0 and not committed:
         return draft.decision(GroupNotFound())
     if group.members and group.protocol_type != CONSUMER_PROTOCOL_TYPE:
         return draft.decision(_has_members(group))
-    subscribed = _subscribed_topics(group)
+    return delete(draft, command, committed, _subscribed_topics(group))
+
+
+def delete(
+    draft: Draft, command: DeleteOffsets, committed: CommittedOffsets, subscribed: set[str] | None
+) -> Decision[GroupReply]:
+    """Delete offsets of topics that no member reads (KIP-496); None: it may be any."""
     results = tuple((at, _delete_refusal(at, subscribed)) for at in command.partitions)
     gone = tuple(at for at, refusal in results if refusal is None and at in committed)
     if gone:
@@ -119,9 +122,17 @@ def _has_members(group: Membership) -> NonEmptyGroup:
 # -- writing -------------------------------------------------------------------------------------------------------------
 
 
+def write(draft: Draft, command: CommitOffsets, generation: int, committed: CommittedOffsets) -> OffsetResults:
+    """Commit all acceptable offsets, as a member of ``generation`` or, with NO_GENERATION, as nobody."""
+    settled = {}
+    if not command.may_go_back:
+        settled = {at: known.offset for at, known in committed.items() if known.generation == generation != NO_GENERATION}
+    return _write(draft, command.offsets, generation, settled)
+
+
 def _write(
     draft: Draft, offsets: tuple[OffsetToCommit, ...], generation: int, settled: Mapping[TopicPartition, int]
-) -> Decision[GroupReply]:
+) -> OffsetResults:
     """Commit all acceptable ``offsets`` in one event; those below ``settled`` are late and have no effect."""
     results = tuple((wanted.where, _offset_refusal(draft, wanted)) for wanted in offsets)
     events = tuple(
@@ -131,7 +142,7 @@ def _write(
     )
     if events:
         draft.emit(e.OffsetsCommitted(events))
-    return draft.decision(OffsetResults(results))
+    return OffsetResults(results)
 
 
 def _offset_refusal(draft: Draft, wanted: OffsetToCommit) -> LogbrokerError | None:

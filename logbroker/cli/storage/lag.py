@@ -13,8 +13,8 @@ from logbroker.cli.storage.offline_log import bounds_of, records_from
 from logbroker.cli.storage.places import PartitionPlace, partitions
 from logbroker.errors import CorruptMessage, GroupNotFound, PartitionDamaged, UnknownTopicOrPartition
 from logbroker.groups.coordinator import OFFSETS_TOPIC
-from logbroker.groups.events import CommittedOffset, GroupEvent
-from logbroker.groups.group import Group
+from logbroker.groups.events import CommittedOffset
+from logbroker.groups.group import Group, JournalEvent
 from logbroker.groups.lag import LagStatus, PartitionLag, first_unread_from, lag_of, lag_unknown
 from logbroker.groups.messages import GroupLimits
 from logbroker.journal.loader import Loader
@@ -42,7 +42,7 @@ def lag_rows(data_dir: Path, group_id: str | None) -> Iterator[Row]:
 
 
 def _groups(data_dir: Path) -> Iterator[tuple[str, Group]]:
-    codec = EventCodec(GroupEvent)
+    codec = EventCodec(JournalEvent)
     try:
         journals = partitions(OFFSETS_TOPIC, data_dir)
     except UnknownTopicOrPartition:
