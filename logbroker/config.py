@@ -256,6 +256,15 @@ class BrokerConfig:
     group_max_session_timeout_ms: int = _setting(
         30 * MINUTE_MS, "The longest session timeout a member of a group may ask for.", unit="ms", at_least=1
     )
+    group_consumer_session_timeout_ms: int = _setting(
+        45 * SECOND_MS,
+        "How long a member of the consumer protocol (KIP-848) may be silent before it is out.",
+        unit="ms",
+        at_least=1,
+    )
+    group_consumer_heartbeat_interval_ms: int = _setting(
+        5 * SECOND_MS, "How often a member of the consumer protocol (KIP-848) is told to heartbeat.", unit="ms", at_least=1
+    )
     group_max_size: int = _setting(INT32_MAX, "The most members of a consumer group.", at_least=1, at_most=INT32_MAX)
     offset_metadata_max_bytes: int = _setting(
         4 * KIB, "The longest note a consumer may commit with an offset.", unit="bytes", at_least=0, at_most=INT32_MAX

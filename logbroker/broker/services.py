@@ -157,6 +157,8 @@ def _group_limits(config: BrokerConfig) -> GroupLimits:
         min_session_timeout_ms=config.group_min_session_timeout_ms,
         max_session_timeout_ms=config.group_max_session_timeout_ms,
         max_size=config.group_max_size,
+        consumer_session_timeout_ms=config.group_consumer_session_timeout_ms,
+        consumer_heartbeat_interval_ms=config.group_consumer_heartbeat_interval_ms,
         offset_metadata_max_bytes=config.offset_metadata_max_bytes,
     )
 

@@ -28,6 +28,8 @@ DYNAMIC: Final = (
     "group_initial_rebalance_delay_ms",
     "group_min_session_timeout_ms",
     "group_max_session_timeout_ms",
+    "group_consumer_session_timeout_ms",
+    "group_consumer_heartbeat_interval_ms",
     "group_max_size",
     "offset_metadata_max_bytes",
 )

@@ -1,6 +1,7 @@
-"""ListGroups, v0 to v4, DescribeGroups, v0 to v5, and DeleteGroups, v0 to v2: groups as administrators see them.
+"""ListGroups, v0 to v5, DescribeGroups, v0 to v5, and DeleteGroups, v0 to v2: groups as administrators see them.
 
-Intended deviation: none. A group that does not exist is described as Dead, as Kafka has it up to DescribeGroups v5.
+Intended deviation: none. A group that does not exist is described as Dead, as Kafka has it up to DescribeGroups v5, and so
+is one of the consumer protocol (KIP-848), for which there is ConsumerGroupDescribe.
 
 What lives here: translation. What may not: anything a group decides.
 """
@@ -9,6 +10,7 @@ from typing import Any, Final
 
 from logbroker.broker.services import Services
 from logbroker.errors import LogbrokerError
+from logbroker.groups.messages import GroupKind, GroupState
 from logbroker.kafka_api.answers import Context
 from logbroker.kafka_api.errors import code_of
 from logbroker.kafka_api.metadata import operations
@@ -18,17 +20,19 @@ GROUP_OPERATIONS: Final = operations(3, 6, 8)
 
 
 def list_groups(services: Services, request: Any, context: Context) -> dict[str, Any]:
-    """Serve ListGroups. States are compared without case, as Kafka does."""
+    """Serve ListGroups. States and types are compared without case, as Kafka does."""
     wanted = {state.casefold() for state in request.states_filter}
+    kinds = {kind.casefold() for kind in request.types_filter}
     return {
         "groups": [
             {
                 "group_id": listing.group_id,
                 "protocol_type": listing.protocol_type,
                 "group_state": listing.state.value,
+                "group_type": listing.kind.value,
             }
             for listing in services.groups.list_groups()
-            if not wanted or listing.state.value.casefold() in wanted
+            if (not wanted or listing.state.value.casefold() in wanted) and (not kinds or listing.kind.value in kinds)
         ]
     }
 
@@ -44,6 +48,8 @@ async def _described(services: Services, group_id: str) -> dict[str, Any]:
         view = await services.groups.describe(group_id)
     except LogbrokerError as error:
         return {"group_id": group_id, "error_code": code_of(error)}
+    if view.kind is not GroupKind.CLASSIC:
+        return {"group_id": group_id, "group_state": GroupState.DEAD.value}
     return {
         "group_id": group_id,
         "group_state": view.state.value,

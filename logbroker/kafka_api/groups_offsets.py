@@ -1,7 +1,7 @@
 """OffsetCommit, v2 to v9, OffsetFetch, v1 to v9, and OffsetDelete, v0: the committed offsets of groups.
 
 Intended deviations: a commit's retention time (up to v4) is not used, as offsets are kept for as long as their group and
-topic; there are no pending transactions, so ``require_stable`` never waits; member epochs (KIP-848) are not looked at.
+topic; there are no pending transactions, so ``require_stable`` never waits.
 A commit may move a committed offset back: Kafka's protocol cannot tell a seek from a late request.
 
 What lives here: translation. What may not: anything a group decides.
@@ -54,7 +54,8 @@ async def offset_fetch(services: Services, request: Any, context: Context) -> di
     groups = []
     for group in request.groups:
         try:
-            groups.append({"group_id": group.group_id, "topics": await _committed(services, group.group_id, group.topics)})
+            committed = await _committed(services, group.group_id, group.topics, _claim(group))
+            groups.append({"group_id": group.group_id, "topics": committed})
         except LogbrokerError as error:
             groups.append({"group_id": group.group_id, "error_code": code_of(error)})
     return {"groups": groups}
@@ -76,16 +77,24 @@ def refuse_offset_fetch(request: Any, code: ErrorCode, message: str) -> dict[str
     return {"error_code": code, "topics": topics, "groups": groups}
 
 
-async def _committed(services: Services, group_id: str, topics: Sequence[Any] | None) -> list[dict[str, Any]]:
+def _claim(group: Any) -> MemberClaim | None:
+    """Which member asks, where it says so (v9, KIP-848)."""
+    is_said = group.member_id is not None and group.member_epoch >= 0
+    return MemberClaim(group.member_id, group.member_epoch) if is_said else None
+
+
+async def _committed(
+    services: Services, group_id: str, topics: Sequence[Any] | None, claim: MemberClaim | None = None
+) -> list[dict[str, Any]]:
     """The offsets of the partitions asked for, -1 where there is none; of all that have one for ``topics`` None."""
     if topics is None:
-        found = await services.groups.fetch_offsets(group_id)
+        found = await services.groups.fetch_offsets(group_id, claim=claim)
         names = sorted({where.topic for where in found})
         wanted = [(name, sorted(where.partition for where in found if where.topic == name)) for name in names]
     else:
         wanted = [(topic.name, list(topic.partition_indexes)) for topic in topics]
         partitions = [TopicPartition(name, index) for name, indexes in wanted for index in indexes]
-        found = await services.groups.fetch_offsets(group_id, partitions)
+        found = await services.groups.fetch_offsets(group_id, partitions, claim)
     return [
         {"name": name, "partitions": [_offset(found, TopicPartition(name, i)) for i in indexes]} for name, indexes in wanted
     ]

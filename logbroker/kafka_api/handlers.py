@@ -9,6 +9,7 @@ from logbroker.broker.services import Services
 from logbroker.kafka_api import (
     cluster,
     configs,
+    consumer_groups,
     fetch,
     groups_admin,
     groups_membership,
@@ -62,4 +63,6 @@ def handlers_on(services: Services) -> Mapping[Api, Cold | Hot]:
         Api.DESCRIBE_QUORUM: Cold(cluster.describe_quorum),
         Api.DESCRIBE_CLUSTER: Cold(cluster.describe_cluster),
         Api.DESCRIBE_PRODUCERS: Cold(producers.describe_producers, producers.refuse_describe_producers),
+        Api.CONSUMER_GROUP_HEARTBEAT: Cold(consumer_groups.heartbeat),
+        Api.CONSUMER_GROUP_DESCRIBE: Cold(consumer_groups.describe, consumer_groups.refuse_describe),
     }

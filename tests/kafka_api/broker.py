@@ -22,6 +22,8 @@ T = TypeVar("T")
 CONFIG: Mapping[str, Any] = {
     "group_initial_rebalance_delay_ms": 0,
     "group_min_session_timeout_ms": 100,
+    "group_consumer_session_timeout_ms": 1_500,
+    "group_consumer_heartbeat_interval_ms": 200,
     "max_partitions": 2_000,
     "drain_ms": 2_000,
 }

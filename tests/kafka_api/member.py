@@ -9,20 +9,27 @@ from confluent_kafka import Consumer, KafkaException
 from confluent_kafka import TopicPartition as Where
 
 SESSION_MS = 1_500
+HEARTBEAT_MS = 200
 
 
 def consumer_settings(address: str, group: str, strategy: str) -> dict[str, object]:
-    """What all members of the tests use: short timeouts, positions committed by hand."""
+    """What all members of the tests use: short timeouts, positions committed by hand.
+
+    The strategy "consumer" is KIP-848's protocol, in which the broker assigns and sets the timeouts.
+    """
+    classic = {
+        "partition.assignment.strategy": strategy,
+        "session.timeout.ms": SESSION_MS,
+        "heartbeat.interval.ms": HEARTBEAT_MS,
+    }
     return {
         "bootstrap.servers": address,
         "group.id": group,
         "auto.offset.reset": "earliest",
         "enable.auto.commit": False,
-        "partition.assignment.strategy": strategy,
-        "session.timeout.ms": SESSION_MS,
-        "heartbeat.interval.ms": 200,
         "fetch.wait.max.ms": 100,
         "topic.metadata.refresh.interval.ms": 500,
+        **({"group.protocol": "consumer"} if strategy == "consumer" else classic),
     }
 
 

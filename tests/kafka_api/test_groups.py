@@ -5,10 +5,9 @@ import contextlib
 import signal
 import subprocess
 import sys
-import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,15 +28,14 @@ from logbroker.log.files.memory import MemoryFiles
 from logbroker.wire.apis import Api
 from logbroker.wire.codes import ErrorCode
 from tests.kafka_api.broker import RunningBroker, running_broker
+from tests.kafka_api.group_members import PARTITIONS, TIMEOUT_S, Member, is_split, send, until
 from tests.kafka_api.kafka_python import KafkaConsumer
 from tests.kafka_api.member import consumer_settings
 from tests.kafka_api.raw import RawClient
 from tests.wire.peers import kafka_python_encode
 
-PARTITIONS = 12
-TIMEOUT_S = 20.0
 ROOT = Path(__file__).parents[2]
-STRATEGIES = ["range", "roundrobin", "cooperative-sticky"]
+STRATEGIES = ["range", "roundrobin", "cooperative-sticky", "consumer"]
 
 
 @pytest.fixture(scope="module")
@@ -63,69 +61,6 @@ def admin(broker: RunningBroker) -> AdminClient:
     return AdminClient({"bootstrap.servers": broker.address})
 
 
-def send(broker: RunningBroker, topic: str, values: list[str]) -> None:
-    """Values round the partitions."""
-    producer = Producer({"bootstrap.servers": broker.address})
-    for number, value in enumerate(values):
-        producer.produce(topic, value, partition=number % PARTITIONS)
-    assert producer.flush(TIMEOUT_S) == 0
-
-
-def until(condition: Callable[[], bool], why: str = "") -> None:
-    deadline = time.monotonic() + TIMEOUT_S
-    while not condition():
-        assert time.monotonic() < deadline, why
-        time.sleep(0.01)
-
-
-class Member(threading.Thread):
-    """A librdkafka consumer in a thread. ``seen`` are the records it has processed."""
-
-    def __init__(self, broker: RunningBroker, group: str, topic: str, strategy: str = "range") -> None:
-        super().__init__(name=f"member of {group}")
-        self._consumer = Consumer(consumer_settings(broker.address, group, strategy))
-        self._stopping = threading.Event()
-        self.assigned: set[int] = set()
-        self.seen: list[tuple[int, int, str]] = []
-        cooperative = strategy == "cooperative-sticky"
-
-        def gained(consumer: Consumer, partitions: list[TopicPartition]) -> None:
-            numbers = {one.partition for one in partitions}
-            self.assigned = self.assigned | numbers if cooperative else numbers
-
-        def lost(consumer: Consumer, partitions: list[TopicPartition]) -> None:
-            self.assigned -= {one.partition for one in partitions}
-
-        self._consumer.subscribe([topic], on_assign=gained, on_revoke=lost)
-        self.start()
-
-    def run(self) -> None:
-        while not self._stopping.is_set():
-            message = self._consumer.poll(0.05)
-            if message is None or message.error():
-                continue
-            self.seen.append((message.partition(), message.offset(), message.value().decode()))
-            position = TopicPartition(message.topic(), message.partition(), message.offset() + 1)
-            with contextlib.suppress(KafkaException):  # refused in a rebalance; a later one of the partition covers it
-                self._consumer.commit(offsets=[position], asynchronous=False)
-        self._consumer.close()
-
-    def leave(self) -> None:
-        self._stopping.set()
-        self.join(TIMEOUT_S)
-        assert not self.is_alive()
-
-
-def shares(members: list[Member]) -> list[int]:
-    return sorted(len(member.assigned) for member in members)
-
-
-def is_split(members: list[Member]) -> bool:
-    """Whether every partition has exactly one of the members, and none has more than its part."""
-    owned = [number for member in members for number in member.assigned]
-    return sorted(owned) == list(range(PARTITIONS)) and max(shares(members)) - min(shares(members)) <= 1
-
-
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("count", [1, 3, 5])
 def test_members_share_the_partitions_and_process_every_record_once(
@@ -148,7 +83,7 @@ def test_members_share_the_partitions_and_process_every_record_once(
             assert offsets == sorted(offsets)
 
 
-@pytest.mark.parametrize("strategy", ["range", "cooperative-sticky"])
+@pytest.mark.parametrize("strategy", ["range", "cooperative-sticky", "consumer"])
 def test_members_join_and_leave_and_no_record_is_missed(
     broker: RunningBroker, topic: str, group: str, strategy: str
 ) -> None:
@@ -170,10 +105,13 @@ def test_members_join_and_leave_and_no_record_is_missed(
             member.leave()
 
 
-def test_a_member_that_dies_is_replaced_after_its_session(broker: RunningBroker, topic: str, group: str) -> None:
-    command = [sys.executable, "-m", "tests.kafka_api.member", broker.address, group, topic, "range"]
+@pytest.mark.parametrize("strategy", ["range", "consumer"])
+def test_a_member_that_dies_is_replaced_after_its_session(
+    broker: RunningBroker, topic: str, group: str, strategy: str
+) -> None:
+    command = [sys.executable, "-m", "tests.kafka_api.member", broker.address, group, topic, strategy]
     doomed = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    survivor = Member(broker, group, topic)
+    survivor = Member(broker, group, topic, strategy)
     try:
         until(lambda: len(survivor.assigned) == PARTITIONS // 2)
         values = [f"{number}" for number in range(240)]
@@ -194,13 +132,18 @@ def test_a_member_that_dies_is_replaced_after_its_session(broker: RunningBroker,
         survivor.leave()
 
 
-def test_a_group_goes_on_where_it_has_committed(broker: RunningBroker, topic: str, group: str) -> None:
+@pytest.mark.parametrize(
+    "strategies", [("range", "range"), ("consumer", "consumer"), ("range", "consumer"), ("consumer", "range")]
+)
+def test_a_group_goes_on_where_it_has_committed(
+    broker: RunningBroker, topic: str, group: str, strategies: tuple[str, str]
+) -> None:
     send(broker, topic, [f"{number}" for number in range(60)])
-    first = Member(broker, group, topic)
+    first = Member(broker, group, topic, strategies[0])
     until(lambda: len(first.seen) == 60)
     first.leave()
     send(broker, topic, [f"{number}" for number in range(60, 84)])
-    second = Member(broker, group, topic)
+    second = Member(broker, group, topic, strategies[1])
     try:
         until(lambda: len(second.seen) >= 24)
     finally:
@@ -241,9 +184,10 @@ def test_a_consumer_seeks_to_a_time_within_its_group(broker: RunningBroker, topi
     consumer.close()
 
 
-def test_static_members_come_back_without_a_rebalance(broker: RunningBroker, topic: str, group: str) -> None:
+@pytest.mark.parametrize("strategy", ["range", "consumer"])
+def test_static_members_come_back_without_a_rebalance(broker: RunningBroker, topic: str, group: str, strategy: str) -> None:
     def member(instance: str) -> Consumer:
-        consumer = Consumer({**consumer_settings(broker.address, group, "range"), "group.instance.id": instance})
+        consumer = Consumer({**consumer_settings(broker.address, group, strategy), "group.instance.id": instance})
         consumer.subscribe([topic])
         return consumer
 
