@@ -331,9 +331,15 @@ class InvalidRegularExpression(LogbrokerError):
 
 
 class TransactionsUnsupported(LogbrokerError):
-    """Transactions are not offered by this broker."""
+    """Transactions are not offered here."""
 
     code = "TRANSACTIONAL_ID_AUTHORIZATION_FAILED"
+
+
+class InvalidTransactionState(LogbrokerError):
+    """The transaction is not in a state that allows this."""
+
+    code = "INVALID_TXN_STATE"
 
 
 # -- queues and subscriptions ----------------------------------------------------------------------------------------

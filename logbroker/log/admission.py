@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from logbroker.config import TopicConfig
-from logbroker.errors import CorruptMessage, InvalidTimestamp, MessageTooLarge, TransactionsUnsupported
+from logbroker.errors import CorruptMessage, InvalidTimestamp, InvalidTransactionState, MessageTooLarge
 from logbroker.log.files import Buffer
 from logbroker.log.state import COVERED
 from logbroker.model import NO_TIMESTAMP
@@ -48,10 +48,12 @@ class Admitted(NamedTuple):
     parts: Sequence[Buffer]
 
 
-def admit(batches: Buffer, config: TopicConfig, now_ms: int, next_offset: int) -> list[Admitted]:
-    """Check whole batches and stamp them from ``next_offset`` on.
+def admit(
+    batches: Buffer, config: TopicConfig, now_ms: int, next_offset: int, *, transactional: bool = False
+) -> list[Admitted]:
+    """Check whole batches and stamp them from ``next_offset`` on. Those of a transaction only enter if ``transactional``.
 
-    Raises CorruptMessage, MessageTooLarge, InvalidTimestamp, TransactionsUnsupported.
+    Raises CorruptMessage, MessageTooLarge, InvalidTimestamp, InvalidTransactionState.
     """
     if not len(batches):
         raise CorruptMessage("there is no record batch to append")
@@ -71,7 +73,7 @@ def admit(batches: Buffer, config: TopicConfig, now_ms: int, next_offset: int) -
             )
         check_batch(view, position, header)
         if header.attributes & _OF_TRANSACTIONS:
-            _refuse(header)
+            _check_transactional(header, transactional)
         if append_time is None:
             _check_timestamps(header, config, now_ms)
         if keeps_compression:
@@ -84,11 +86,22 @@ def admit(batches: Buffer, config: TopicConfig, now_ms: int, next_offset: int) -
     return admitted
 
 
-def _refuse(header: BatchHeader) -> None:
-    """Until transactions are whole, a batch of one would be read as if it were committed; a marker is never a client's."""
+def admit_marker(batch: Buffer, next_offset: int) -> Admitted:
+    """A transaction marker of the broker's own making, stamped with its offset."""
+    view = memoryview(batch)
+    return _stamp(view, parse_header(view), next_offset, None)
+
+
+def _check_transactional(header: BatchHeader, allowed: bool) -> None:
+    """A batch of a transaction that no coordinator knows would never get a marker and stop all committed readers."""
     if header.is_control:
         raise CorruptMessage("control records are not for clients to write")
-    raise TransactionsUnsupported()
+    if header.producer_id < 0:
+        raise CorruptMessage("a batch of a transaction needs a producer id")
+    if not allowed:
+        raise InvalidTransactionState(
+            f"the batch of producer {header.producer_id} is of a transaction, which this way of writing has not"
+        )
 
 
 def _stamp(batch: memoryview, header: BatchHeader, base_offset: int, append_time: int | None) -> Admitted:

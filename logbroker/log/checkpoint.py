@@ -4,8 +4,8 @@ What lives here: the file ``checkpoint`` and its two slots. What may not: when t
 
 A slot (big endian; slot 0 at byte 0, slot 1 at byte 512, each in a sector of its own): magic ``LBCP`` 4, version u16,
 flags u16 (bit 0: there were producer windows at the recovery point), sequence u64, log start offset i64, wall time of
-the first append to the active segment i64 (-1: none), recovery point (a segment's state, see ``state``) 72, CRC-32C
-of all before u32.
+the first append to the active segment i64 (-1: none), recovery point (a segment's state, see ``state``) 80, CRC-32C
+of all before u32. Version 1 has the state of a digest of version 1, 72 bytes.
 
 Invariants: the valid slot with the higher sequence counts. A slot is overwritten only while the other one is known to be on
 disk, so a crash in the middle of a store leaves the earlier checkpoint. A recovery point that is older than it could be
@@ -20,14 +20,14 @@ from crc32c import crc32c
 from logbroker.errors import FlushFailed, PartitionDamaged, StorageError
 from logbroker.log.descriptors import OpenFile
 from logbroker.log.files import File, Files, parent
-from logbroker.log.state import STATE_SIZE, SegmentState, decode_state, encode_state
+from logbroker.log.state import STATE_SIZE, STATE_V1_SIZE, SegmentState, decode_state, encode_state
 
 _HEAD = struct.Struct(">4sHHQqq")
 _CRC = struct.Struct(">I")
 _SLOT_SIZE = _HEAD.size + STATE_SIZE + _CRC.size
 _SLOT_STEP = 512
 _MAGIC = b"LBCP"
-_VERSION = 1
+_VERSION = 2
 _HAS_PRODUCERS = 1
 
 
@@ -53,17 +53,18 @@ def encode_slot(sequence: int, values: Checkpointed) -> bytes:
 
 def decode_slot(data: bytes) -> tuple[int, Checkpointed] | None:
     """Sequence and content of a slot, or None where it is not whole. Raises PartitionDamaged for a newer version."""
-    body = data[: _SLOT_SIZE - _CRC.size]
-    if len(data) < _SLOT_SIZE or crc32c(body) != _CRC.unpack_from(data, len(body))[0]:
+    if len(data) < _HEAD.size:
         return None
-    magic, version, flags, sequence, log_start, active_since = _HEAD.unpack_from(body)
-    if magic != _MAGIC:
+    magic, version, flags, sequence, log_start, active_since = _HEAD.unpack_from(data)
+    body = data[: _HEAD.size + (STATE_V1_SIZE if version == 1 else STATE_SIZE)]
+    crc = data[len(body) : len(body) + _CRC.size]
+    if magic != _MAGIC or crc != _CRC.pack(crc32c(body)):
         return None
     if version > _VERSION:
         raise PartitionDamaged(
             f"a checkpoint has version {version}, written by a newer logbroker; this one knows {_VERSION}"
         )
-    recovery_point = decode_state(body, _HEAD.size)
+    recovery_point = decode_state(body, _HEAD.size, version)
     return sequence, Checkpointed(recovery_point, log_start, active_since, bool(flags & _HAS_PRODUCERS))
 
 

@@ -4,6 +4,7 @@ Everything that belongs to a segment is named after its base offset in 20 digits
 
     00000000000000000000.log         record batches                       00000000000000000000.index      see ``index``
     00000000000000000000.digest      see ``state``                        00000000000000000000.timeindex  see ``index``
+    00000000000000000000.txnindex    see ``aborted``
     00000000000000000042.producers   producer windows at offset 42, see ``producers``
     checkpoint                       recovery point and log start, see ``checkpoint``
     00000000000000000000.log.4711.torn   what was cut off a log at position 4711 by a recovery; never touched again
@@ -19,11 +20,12 @@ LOG = "log"
 INDEX = "index"
 TIME_INDEX = "timeindex"
 DIGEST = "digest"
+ABORTED_INDEX = "txnindex"
 PRODUCERS = "producers"
 CHECKPOINT = "checkpoint"
 TORN_SUFFIX = ".torn"
 
-_KINDS = (LOG, INDEX, TIME_INDEX, DIGEST, PRODUCERS)
+_KINDS = (LOG, INDEX, TIME_INDEX, DIGEST, ABORTED_INDEX, PRODUCERS)
 _NUMBERED = re.compile(rf"(\d{{20}})\.({'|'.join(_KINDS)})")
 
 

@@ -13,7 +13,9 @@ Invariants:
 
 from logbroker.config import INT32_MAX, TopicConfig
 from logbroker.errors import FlushFailed, StorageError
-from logbroker.log.admission import Admitted, admit
+from logbroker.log.aborted import Aborted
+from logbroker.log.aborted_lookup import AbortedLookup
+from logbroker.log.admission import admit, admit_marker
 from logbroker.log.checkpoint import Checkpointed
 from logbroker.log.counting import last_from, records_from
 from logbroker.log.descriptors import Descriptors
@@ -33,6 +35,7 @@ from logbroker.log.segments import Segments
 from logbroker.log.state import SegmentState, fresh_state
 from logbroker.log.times import Times
 from logbroker.model import Appended, Now, OffsetAndTimestamp, SegmentInfo, TopicPartition
+from logbroker.records.markers import encode_marker
 
 __all__ = ["ColdRead", "FlushTicket", "PartitionLog"]
 
@@ -52,6 +55,7 @@ class PartitionLog:
         self._active_since_ms = recovered.active_since_ms
         self._reader = Reader(self._segments)
         self._times = Times(self._segments)
+        self._aborted = AbortedLookup(self._segments)
         self._dirty = Dirty()
         self._dirty_snapshot: int | None = None
         self._failure: StorageError | None = None
@@ -104,7 +108,7 @@ class PartitionLog:
         return [segment.info() for segment in self._segments]
 
     def producers(self) -> list[ProducerState]:
-        """The idempotent producers that are remembered."""
+        """The idempotent and transactional producers that are remembered."""
         return list(self._producers)
 
     def configure(self, config: TopicConfig) -> None:
@@ -114,16 +118,17 @@ class PartitionLog:
 
     # -- appending ---------------------------------------------------------------------------------------------------
 
-    def append(self, batches: Buffer, now: Now) -> Appended:
+    def append(self, batches: Buffer, now: Now, *, transactional: bool = False) -> Appended:
         """Check, stamp and write one or more whole batches; all or none, not yet durable.
 
-        ``batches`` is not kept. Raises CorruptMessage, MessageTooLarge, InvalidTimestamp, OutOfOrderSequence,
-        DuplicateSequence, InvalidProducerEpoch, DiskFull, StorageError.
+        ``batches`` is not kept. Those of a transaction are taken only if ``transactional``. Raises CorruptMessage,
+        MessageTooLarge, InvalidTimestamp, OutOfOrderSequence, DuplicateSequence, InvalidProducerEpoch,
+        InvalidTransactionState, DiskFull, StorageError.
         """
         self._check_usable()
-        active, config = self._segments.active, self.config
-        base_offset = active.next_offset
-        admitted = admit(batches, config, now.wall_ms, base_offset)
+        config = self.config
+        base_offset = self._segments.active.next_offset
+        admitted = admit(batches, config, now.wall_ms, base_offset, transactional=transactional)
         original = self._producers.check([one.header for one in admitted])
         if original is not None:
             next_offset = original.last_offset + 1
@@ -133,19 +138,44 @@ class PartitionLog:
         last = admitted[-1]
         next_offset = last.base_offset + last.header.last_offset_delta + 1
         size = last.header.size if len(admitted) == 1 else sum([one.header.size for one in admitted])
-        if active.size and self._must_roll(active, size, next_offset, now):
-            self.roll(now)
-            active = self._segments.active
+        active = self._with_room(size, next_offset, now)
         active.append(admitted, size)
         append_time_ms = -1 if config.message_timestamp_type == "CreateTime" else now.wall_ms
-        self._appended(active, admitted, append_time_ms, now)
-        return Appended(base_offset, next_offset, append_time_ms, self.log_start_offset)
-
-    def _appended(self, active: Segment, admitted: list[Admitted], append_time_ms: int, now: Now) -> None:
-        self._dirty.add(active.log)
         for one in admitted:
             if one.header.producer_id >= 0:
                 self._producers.record(one.header, one.base_offset, append_time_ms, now.wall_ms)
+        self._appended(active, now)
+        return Appended(base_offset, next_offset, append_time_ms, self.log_start_offset)
+
+    def end_transaction(self, producer_id: int, epoch: int, committed: bool, now: Now) -> Appended | None:
+        """Write the marker that ends the transaction of a producer and lets in no lower epoch; not yet durable.
+
+        None where that has been done. Raises InvalidProducerEpoch where a higher epoch is here, DiskFull, StorageError,
+        PartitionDamaged.
+        """
+        self._check_usable()
+        if not self._producers.awaits_marker(producer_id, epoch):
+            return None
+        base_offset = self._segments.active.next_offset
+        marker = admit_marker(encode_marker(producer_id, epoch, committed, now.wall_ms), base_offset)
+        active = self._with_room(marker.header.size, base_offset + 1, now)
+        aborted = None if committed else self._producers.transactions.aborting(producer_id, base_offset)
+        if aborted is not None:
+            self._aborted.make_whole(active)
+        active.append([marker], marker.header.size, aborted)
+        self._producers.ended(marker.header, base_offset, now.wall_ms)
+        self._appended(active, now)
+        return Appended(base_offset, base_offset + 1, -1, self.log_start_offset)
+
+    def _with_room(self, size: int, next_offset: int, now: Now) -> Segment:
+        """The segment that takes ``size`` more bytes, up to ``next_offset``."""
+        active = self._segments.active
+        if active.size and self._must_roll(active, size, next_offset, now):
+            self.roll(now)
+        return self._segments.active
+
+    def _appended(self, active: Segment, now: Now) -> None:
+        self._dirty.add(active.log)
         if self._active_since_ms < 0:
             self._active_since_ms = now.wall_ms
         self._appended_at_ms = now.mono_ms
@@ -172,6 +202,22 @@ class PartitionLog:
         PartitionDamaged, StorageError.
         """
         return self._reader.read(offset, max_bytes, upto)
+
+    def first_undecided(self, high_watermark: int) -> int | None:
+        """Where the oldest transaction begins that has no marker below ``high_watermark``; None if there is none."""
+        first = self._producers.transactions.first_undecided(high_watermark)
+        return None if first is None else max(first, self.log_start_offset)
+
+    def aborted(self, offset: int, upto: int) -> list[Aborted]:
+        """The aborted transactions with records in ``[offset, upto)``, maybe some more; ``upto`` is in no open one.
+
+        Raises PartitionDamaged, StorageError.
+        """
+        return self._aborted.between(offset, upto)
+
+    def transaction_start(self, producer_id: int) -> int | None:
+        """Where the open transaction of a producer begins; None if it has none."""
+        return self._producers.transactions.first_offset(producer_id)
 
     def offset_at(self, timestamp_ms: int, upto: int) -> OffsetAndTimestamp | None:
         """The first record below ``upto`` with a timestamp at or after ``timestamp_ms``, in whatever order they come.

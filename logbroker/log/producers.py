@@ -1,14 +1,15 @@
-"""What a partition remembers of its idempotent producers (KIP-98, KIP-360).
+"""What a partition remembers of its idempotent and transactional producers (KIP-98, KIP-360).
 
-What lives here: for each producer id its epoch and its last five batches, the check of a new batch against them, and
-their form on disk. What may not: I/O, clocks.
+What lives here: for each producer id its epoch, its last five batches and where its open transaction begins, the check of a
+new batch against them, and their form on disk. What may not: I/O, clocks.
 Invariants: ``check`` changes nothing; ``record`` is the only mutation, used live and when the log is replayed. A
 producer is forgotten 24 hours after its last append by the broker's clock (Kafka goes by the records' timestamps, so
-there a producer that writes old records is forgotten at once).
+there a producer that writes old records is forgotten at once), but never while its transaction is open.
 
 Snapshot (big endian): magic ``LBPS`` 4, version u16, zero u16, offset i64, producers u32; for each: id i64, epoch
-i16, batches u16, last append i64, then for each batch: first and last sequence i32, base offset i64, last offset i64,
-append time i64; CRC-32C of all before u32. It holds the state after the batches below its offset.
+i16, batches u16, last append i64, first offset of its open transaction i64 (-1: none), then for each batch: first and
+last sequence i32, base offset i64, last offset i64, append time i64; CRC-32C of all before u32. It holds the state
+after the batches below its offset.
 """
 
 import struct
@@ -18,19 +19,20 @@ from typing import NamedTuple
 from crc32c import crc32c
 
 from logbroker.config import DAY_MS, INT32_MAX
-from logbroker.errors import DuplicateSequence, InvalidProducerEpoch, OutOfOrderSequence
-from logbroker.records.batch import BatchHeader
+from logbroker.errors import DuplicateSequence, InvalidProducerEpoch, InvalidTransactionState, OutOfOrderSequence
+from logbroker.log.open_transactions import OpenTransactions
+from logbroker.records.batch import NO_SEQUENCE, TRANSACTIONAL_BIT, BatchHeader
 
 WINDOW = 5
 """Batches remembered per producer: Kafka's clients have at most five requests in flight."""
 EXPIRE_MS = DAY_MS
 
 _HEAD = struct.Struct(">4sHxxqI")
-_PRODUCER = struct.Struct(">qhHq")
+_PRODUCER = struct.Struct(">qhHqq")
 _BATCH = struct.Struct(">iiqqq")
 _CRC = struct.Struct(">I")
 _MAGIC = b"LBPS"
-_VERSION = 1
+_VERSION = 2
 
 
 class ProducedBatch(NamedTuple):
@@ -45,7 +47,7 @@ class ProducedBatch(NamedTuple):
 
 
 class ProducerState(NamedTuple):
-    """An idempotent producer as the partition knows it. ``batches`` ascend; there is at least one."""
+    """A producer as the partition knows it. ``batches`` ascend; there is none where only a marker has its epoch."""
 
     producer_id: int
     epoch: int
@@ -55,20 +57,16 @@ class ProducerState(NamedTuple):
 
     @property
     def last_sequence(self) -> int:
-        """The sequence of its last record."""
-        return self.batches[-1].last_sequence
-
-    @property
-    def transaction_start_offset(self) -> int:
-        """Where its open transaction begins; -1, as there are none."""
-        return -1
+        """The sequence of its last record; -1 where there is none in its epoch."""
+        return self.batches[-1].last_sequence if self.batches else NO_SEQUENCE
 
 
 class Producers:
-    """The idempotent producers of one partition."""
+    """The producers of one partition."""
 
-    def __init__(self, states: Iterable[ProducerState] = ()) -> None:
+    def __init__(self, states: Iterable[ProducerState] = (), transactions: OpenTransactions | None = None) -> None:
         self._states = {state.producer_id: state for state in states}
+        self.transactions = transactions or OpenTransactions()
 
     def __len__(self) -> int:
         return len(self._states)
@@ -80,7 +78,7 @@ class Producers:
         """Whether the batches follow what their producers appended; None if they do.
 
         Where they repeat remembered batches, one that spans the originals. Raises OutOfOrderSequence, DuplicateSequence,
-        InvalidProducerEpoch.
+        InvalidProducerEpoch, InvalidTransactionState.
         """
         if len(headers) == 1 and headers[0].producer_id < 0:
             return None
@@ -111,6 +109,8 @@ class Producers:
 
     def _check_follows(self, header: BatchHeader, ahead: tuple[int, int] | None) -> None:
         state = self._states.get(header.producer_id)
+        if not header.is_transactional and self.transactions.first_offset(header.producer_id) is not None:
+            raise InvalidTransactionState(f"producer {header.producer_id} has an open transaction, this batch is of none")
         if state is None and ahead is None:
             return  # forgotten or new: any sequence begins it (KIP-360)
         epoch, last = ahead if ahead is not None else (state.epoch, state.last_sequence) if state is not None else (0, 0)
@@ -124,7 +124,7 @@ class Producers:
         expected = (last + 1) & INT32_MAX
         if header.base_sequence == expected:
             return
-        first_known = state.batches[0].first_sequence if state is not None and ahead is None else expected
+        first_known = state.batches[0].first_sequence if state and state.batches and ahead is None else expected
         if _is_before(header.last_sequence, first_known):
             raise DuplicateSequence(f"{who}: sequence {header.base_sequence} was appended before the last {WINDOW} batches")
         raise OutOfOrderSequence(f"{who}: sequence {header.base_sequence} instead of {expected}")
@@ -140,11 +140,30 @@ class Producers:
         self._states[header.producer_id] = ProducerState(
             header.producer_id, header.producer_epoch, (*earlier, batch), now_ms
         )
+        if header.attributes & TRANSACTIONAL_BIT:
+            self.transactions.wrote(header.producer_id, base_offset)
+
+    def awaits_marker(self, producer_id: int, epoch: int) -> bool:
+        """Whether a marker of ``epoch`` would change anything here. Raises InvalidProducerEpoch where it comes too late."""
+        state = self._states.get(producer_id)
+        if state is None:
+            return True
+        if epoch < state.epoch:
+            raise InvalidProducerEpoch(f"producer {producer_id}, epoch {epoch}: epoch {state.epoch} is active")
+        return epoch > state.epoch or self.transactions.first_offset(producer_id) is not None
+
+    def ended(self, header: BatchHeader, marker_offset: int, now_ms: int) -> None:
+        """A marker with that header stands at ``marker_offset``."""
+        state = self._states.get(header.producer_id)
+        batches = state.batches if state is not None and state.epoch == header.producer_epoch else ()
+        self._states[header.producer_id] = ProducerState(header.producer_id, header.producer_epoch, batches, now_ms)
+        self.transactions.ended(header.producer_id, marker_offset)
 
     def expire(self, now_ms: int) -> None:
         """Forget who has not appended for long."""
         for state in [one for one in self if now_ms - one.last_append_ms >= EXPIRE_MS]:
-            del self._states[state.producer_id]
+            if self.transactions.first_offset(state.producer_id) is None:
+                del self._states[state.producer_id]
 
 
 def _is_before(sequence: int, other: int) -> bool:
@@ -156,7 +175,9 @@ def encode_producers(producers: Producers, offset: int) -> bytes:
     """A snapshot, valid at ``offset``."""
     pieces = [_HEAD.pack(_MAGIC, _VERSION, offset, len(producers))]
     for state in producers:
-        pieces.append(_PRODUCER.pack(state.producer_id, state.epoch, len(state.batches), state.last_append_ms))
+        first = producers.transactions.first_offset(state.producer_id)
+        start = -1 if first is None else first
+        pieces.append(_PRODUCER.pack(state.producer_id, state.epoch, len(state.batches), state.last_append_ms, start))
         pieces += [_BATCH.pack(*batch) for batch in state.batches]
     body = b"".join(pieces)
     return body + _CRC.pack(crc32c(body))
@@ -171,9 +192,12 @@ def decode_producers(data: bytes) -> tuple[Producers, int] | None:
     if (magic, version) != (_MAGIC, _VERSION):
         return None
     states = []
+    open_since = {}
     at = _HEAD.size
     for _ in range(count):
-        producer_id, epoch, batches, last_append = _PRODUCER.unpack_from(body, at)
+        producer_id, epoch, batches, last_append, start = _PRODUCER.unpack_from(body, at)
+        if start >= 0:
+            open_since[producer_id] = start
         at += _PRODUCER.size
         end = at + batches * _BATCH.size
         states.append(
@@ -182,4 +206,4 @@ def decode_producers(data: bytes) -> tuple[Producers, int] | None:
             )
         )
         at = end
-    return Producers(states), offset
+    return Producers(states, OpenTransactions(open_since)), offset

@@ -10,12 +10,24 @@ from, so cutting is for a person to decide. What was read past the recovery poin
 flushed, because after a failed flush the page cache may hold, unmarked, what never reached the disk.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 from logbroker.errors import PartitionDamaged
+from logbroker.log.aborted_lookup import aborted_in
 from logbroker.log.checkpoint import Checkpoint, Checkpointed
 from logbroker.log.files import parent
-from logbroker.log.names import CHECKPOINT, DIGEST, INDEX, LOG, PRODUCERS, TIME_INDEX, file_name, sort_out
+from logbroker.log.names import (
+    ABORTED_INDEX,
+    CHECKPOINT,
+    DIGEST,
+    INDEX,
+    LOG,
+    PRODUCERS,
+    TIME_INDEX,
+    file_name,
+    sort_out,
+)
 from logbroker.log.place import Place
 from logbroker.log.producers import Producers, encode_producers
 from logbroker.log.salvage import cut_off, set_aside, write_again
@@ -23,9 +35,10 @@ from logbroker.log.segment import Segment
 from logbroker.log.snapshots import Snapshots
 from logbroker.log.state import SegmentState, fresh_state
 from logbroker.log.torn import has_unwritten_sector, next_batch
-from logbroker.log.walk import BatchWalk
+from logbroker.log.walk import Batch, BatchWalk
 from logbroker.model import Now
-from logbroker.records.batch import BatchHeader, parse_header
+from logbroker.records.batch import parse_header
+from logbroker.records.markers import is_commit
 
 
 class RecoveryReport(NamedTuple):
@@ -141,7 +154,7 @@ class _Recovery:
             )
         if base not in bases:
             raise self._missing(f"{file_name(base, LOG)} is not there")
-        for kind in (INDEX, TIME_INDEX, DIGEST):
+        for kind in (INDEX, TIME_INDEX, DIGEST, ABORTED_INDEX):
             for offset in set(self._listing.kinds[kind]).difference(bases):
                 name = file_name(offset, kind)
                 if offset >= stored.log_start_offset:
@@ -184,16 +197,28 @@ class _Recovery:
         walk = BatchWalk(segment.log.get(), 0, end)
         for batch in walk:
             if batch.header.base_offset >= offset:
-                self._remember(batch.header)
+                self._remember(batch)
                 offset = batch.header.next_offset
         self._report = self._report._replace(clean=False, bytes_read=self._report.bytes_read + walk.position)
         if walk.stopped is not None:
             raise segment.damaged(walk.position, offset, walk.stopped.detail)
         return offset
 
-    def _remember(self, header: BatchHeader) -> None:
-        append_time = header.max_timestamp if header.is_append_time else -1
-        self._producers.record(header, header.base_offset, append_time, self._now.wall_ms)
+    def _remember(self, batch: Batch, segment: Segment | None = None) -> None:
+        """Take note of a batch; an aborted transaction goes into the index of ``segment``, if given."""
+        header, now_ms = batch.header, self._now.wall_ms
+        if not header.is_control:
+            append_time = header.max_timestamp if header.is_append_time else -1
+            self._producers.record(header, header.base_offset, append_time, now_ms)
+            return
+        committed = is_commit(batch.buffer, batch.at)
+        if committed is None:
+            return
+        aborted = self._producers.transactions.aborting(header.producer_id, header.base_offset)
+        if segment is not None and aborted is not None and not committed:
+            segment.aborted.prepare(aborted)
+            segment.aborted.add(aborted)
+        self._producers.ended(header, header.base_offset, now_ms)
 
     # -- past the recovery point -------------------------------------------------------------------------------------
 
@@ -223,7 +248,9 @@ class _Recovery:
         segment.grow_from(state)
         if end < state.size:
             raise segment.damaged(end, state.base_offset, f"{state.size} bytes were flushed, {end} are there")
-        walk = segment.read_on(end, self._remember)
+        if not segment.aborted.is_whole():
+            segment.aborted.replace(aborted_in(self._segments, segment))
+        walk = segment.read_on(end, partial(self._remember, segment=segment))
         self._report = self._report._replace(clean=False, bytes_read=self._report.bytes_read + end - state.size)
         if walk.stopped is None:
             return False

@@ -1,4 +1,4 @@
-"""One segment: a log file, its two indexes and, once sealed, its digest.
+"""One segment: a log file, its indexes and, once sealed, its digest.
 
 What lives here: where its batches are, its indexes kept right, its map, sealing. What may not: other segments,
 producers, when to roll or flush.
@@ -8,22 +8,22 @@ each time they are mapped, and built again from the log where they differ. ``siz
 boundary.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from crc32c import crc32c
 
 from logbroker.errors import PartitionDamaged
+from logbroker.log.aborted import UNKNOWN, Aborted, AbortedIndex
 from logbroker.log.admission import Admitted
 from logbroker.log.descriptors import OpenFile
 from logbroker.log.files import replace_atomically
 from logbroker.log.index import OFFSET_ENTRY, TIME_ENTRY, IndexEntry, SparseIndex, last_at_or_before
-from logbroker.log.names import DIGEST, INDEX, LOG, TIME_INDEX
+from logbroker.log.names import ABORTED_INDEX, DIGEST, INDEX, LOG, TIME_INDEX
 from logbroker.log.place import Place
 from logbroker.log.state import COVERED, DIGEST_SIZE, SegmentState, decode_digest, encode_digest, fresh_state
 from logbroker.log.tally import Tally
-from logbroker.log.walk import BatchWalk
+from logbroker.log.walk import Batch, BatchWalk
 from logbroker.model import SegmentInfo
-from logbroker.records.batch import BatchHeader
 
 _LEAST_NEW_BYTES_TO_MAP = 1 << 20
 
@@ -34,6 +34,7 @@ class Segment:
     __slots__ = (
         "_place",
         "_state",
+        "aborted",
         "base_offset",
         "digest",
         "index",
@@ -54,6 +55,7 @@ class Segment:
         self.digest = place.numbered(base_offset, DIGEST)
         self.index = SparseIndex(place.files, place.numbered(base_offset, INDEX), OFFSET_ENTRY)
         self.times = SparseIndex(place.files, place.numbered(base_offset, TIME_INDEX), TIME_ENTRY)
+        self.aborted = AbortedIndex(place.files, place.numbered(base_offset, ABORTED_INDEX))
         self.tally: Tally | None = None
         self.index_lies = False
         """Set, by a reader in any thread, when the index sent it to a wrong place."""
@@ -76,11 +78,13 @@ class Segment:
         if self._state is None:
             stored = self.stored_digest()
             if stored is None:
+                self.aborted.resume(UNKNOWN, 0)
                 self._rebuild()
             else:
                 self._state = stored
                 self.index.resume(stored.index_entries, stored.index_crc)
                 self.times.resume(stored.time_entries, stored.time_crc)
+                self.aborted.resume(stored.aborted_entries, stored.aborted_crc)
         assert self._state is not None
         return self._state
 
@@ -126,26 +130,37 @@ class Segment:
         return last_at_or_before(self.index, offset - self.base_offset)
 
     def _rebuild(self) -> None:
-        """Build both indexes again from the log, and the digest with them."""
-        counted = Tally(fresh_state(self.base_offset), self.index, self.times)
+        """Build both sparse indexes again from the log, and the digest with them."""
+        counted = Tally(fresh_state(self.base_offset), self.index, self.times, self.aborted)
         self.count(counted, self.size)
         if counted.next_offset != self.next_offset:
             raise self.damaged(self.size, counted.next_offset, f"its last batch ends with offset {counted.next_offset - 1}")
         if self.tally is not None:
             self.tally = counted
         else:
-            self._state = self._finish(counted)
-            replace_atomically(self._place.files, self.digest.path, encode_digest(self._state))
+            self._replace_digest(self._finish(counted))
         self.index_lies = False
 
-    def count(self, tally: Tally, end: int, seen: Callable[[BatchHeader], None] | None = None) -> BatchWalk:
+    def _replace_digest(self, state: SegmentState) -> None:
+        self._state = state
+        replace_atomically(self._place.files, self.digest.path, encode_digest(state))
+
+    def store_aborted(self, found: Iterable[Aborted]) -> None:
+        """Build the index of aborted transactions again, and the digest with it. Raises StorageError."""
+        self.aborted.replace(found)
+        if self.tally is None:
+            counts = {"aborted_entries": self.aborted.entries, "aborted_crc": self.aborted.crc}
+            self._replace_digest(self.state()._replace(**counts))
+
+    def count(self, tally: Tally, end: int, seen: Callable[[Batch], None] | None = None) -> BatchWalk:
         """Add the batches from where ``tally`` stands up to ``end``, or up to the first that is not right.
 
         ``seen`` is told of each. Returns the walk, whose ``position`` says how far it came. Raises DiskFull, StorageError.
         """
         interval = self._place.index_interval_bytes
         walk = BatchWalk(self.log.get(), tally.size, end)
-        for position, header, buffer, at in walk:
+        for batch in walk:
+            position, header, buffer, at = batch
             if header.base_offset != tally.next_offset:
                 walk.refuse(
                     f"the batch at {position} starts with offset {header.base_offset}, not {tally.next_offset}", header
@@ -158,14 +173,19 @@ class Segment:
             header_crc = crc32c(memoryview(buffer)[at : at + COVERED], tally.header_crc)
             tally.add(header, header.base_offset, header.max_timestamp, header_crc, interval)
             if seen is not None:
-                seen(header)
+                seen(batch)
         self._release()
         return walk
 
     # -- appending and sealing ---------------------------------------------------------------------------------------
 
-    def append(self, batches: Sequence[Admitted], size: int) -> None:
-        """Write batches of ``size`` bytes together; all or none. Raises DiskFull, StorageError."""
+    def append(self, batches: Sequence[Admitted], size: int, aborted: Aborted | None = None) -> None:
+        """Write batches of ``size`` bytes together; all or none. Raises DiskFull, StorageError.
+
+        ``aborted`` is the transaction that the marker among them ends.
+        """
+        if aborted is not None:
+            self.aborted.prepare(aborted)
         interval = self._place.index_interval_bytes
         needs_entries = self._growing.needs_entries(size, interval)
         if needs_entries:
@@ -181,6 +201,8 @@ class Segment:
         self.size = tally.size
         self.next_offset = tally.next_offset
         self.written_lately = True
+        if aborted is not None:
+            self.aborted.add(aborted)
         if needs_entries:
             self._release()
 
@@ -203,11 +225,12 @@ class Segment:
 
     def grow_from(self, state: SegmentState) -> None:
         """It is the active one, known up to ``state``; what lies behind that in the file does not count."""
-        self.tally = Tally(state, self.index, self.times)
+        self.tally = Tally(state, self.index, self.times, self.aborted)
+        self.aborted.resume(state.aborted_entries, state.aborted_crc)
         self.size = state.size
         self.next_offset = state.next_offset
 
-    def read_on(self, end: int, seen: Callable[[BatchHeader], None]) -> BatchWalk:
+    def read_on(self, end: int, seen: Callable[[Batch], None]) -> BatchWalk:
         """Count what else lies in the file of the active segment up to ``end``, as far as it is right."""
         self.ready()
         walk = self.count(self._growing, end, seen)
@@ -238,6 +261,7 @@ class Segment:
         self.times.release()
         self.index.trim()
         self.times.trim()
+        self.aborted.trim()
         return tally.state()
 
     # -- files -------------------------------------------------------------------------------------------------------
@@ -260,7 +284,8 @@ class Segment:
 
     def files(self) -> list[OpenFile]:
         """Everything that must be durable when the segment is."""
-        return [self.log, self.index.file, self.times.file, self.digest]
+        aborted = [self.aborted.file] if self._place.files.exists(self.aborted.file.path) else []
+        return [self.log, self.index.file, self.times.file, self.digest, *aborted]
 
     def delete(self) -> None:
         """Remove the files; durable after the directory is flushed. Raises StorageError."""

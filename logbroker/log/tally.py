@@ -5,6 +5,7 @@ is built again, so all three agree byte for byte with what Kafka would have writ
 itself.
 """
 
+from logbroker.log.aborted import AbortedIndex
 from logbroker.log.index import OFFSET_ENTRY, TIME_ENTRY, SparseIndex
 from logbroker.log.state import SegmentState
 from logbroker.model import NO_TIMESTAMP
@@ -14,7 +15,7 @@ from logbroker.records.batch import LOG_OVERHEAD, BatchHeader
 class Tally:
     """What is known of a segment that grows. ``size`` and ``next_offset`` are where the next batch goes."""
 
-    def __init__(self, state: SegmentState, index: SparseIndex, times: SparseIndex) -> None:
+    def __init__(self, state: SegmentState, index: SparseIndex, times: SparseIndex, aborted: AbortedIndex) -> None:
         self.base_offset = state.base_offset
         self.next_offset = state.next_offset
         self.size = state.size
@@ -25,6 +26,7 @@ class Tally:
         self.header_crc = state.header_crc
         self._index = index
         self._times = times
+        self._aborted = aborted
         self._last_time: int | None = None
         """The timestamp of the last time entry; None until it is needed, as the file is not looked at before."""
         index.resume(state.index_entries, state.index_crc)
@@ -45,6 +47,8 @@ class Tally:
             self.header_crc,
             self._index.crc,
             self._times.crc,
+            self._aborted.entries,
+            self._aborted.crc,
         )
 
     def needs_entries(self, size: int, interval: int) -> bool:

@@ -15,9 +15,11 @@ from typing import NamedTuple, TypeAlias
 from crc32c import crc32c
 
 from logbroker.errors import PartitionDamaged
+from logbroker.log.aborted import ENTRY as ABORTED_ENTRY
+from logbroker.log.aborted import UNKNOWN
 from logbroker.log.files import File, Files
 from logbroker.log.index import OFFSET_ENTRY, TIME_ENTRY
-from logbroker.log.names import DIGEST, INDEX, LOG, TIME_INDEX, file_name, sort_out
+from logbroker.log.names import ABORTED_INDEX, DIGEST, INDEX, LOG, TIME_INDEX, file_name, sort_out
 from logbroker.log.state import COVERED, SegmentState, decode_digest
 from logbroker.log.torn import next_batch
 from logbroker.log.walk import Batch, BatchWalk
@@ -50,7 +52,9 @@ def verify_partition(files: Files, directory: str, progress: Progress = lambda _
     for base_offset, following in zip(listing.logs, [*listing.logs[1:], None], strict=True):
         yield from verify_segment(files, directory, base_offset, following, progress)
     for kind, offsets in listing.kinds.items():
-        for offset in sorted(set(offsets).difference(listing.logs)) if kind in (INDEX, TIME_INDEX, DIGEST) else ():
+        for offset in (
+            sorted(set(offsets).difference(listing.logs)) if kind in (INDEX, TIME_INDEX, DIGEST, ABORTED_INDEX) else ()
+        ):
             name = file_name(offset, kind)
             yield Finding(DAMAGE, name, f"there is no {file_name(offset, LOG)} beside it", first_offset=offset)
 
@@ -197,6 +201,9 @@ class _SegmentVerifier:
                 self._found(DAMAGE, self._log_name, why, None, self._base, counted.next_offset - 1)
         self._check_index_crc(INDEX, self._index, stored.index_entries * OFFSET_ENTRY.size, stored.index_crc)
         self._check_index_crc(TIME_INDEX, self._times, stored.time_entries * TIME_ENTRY.size, stored.time_crc)
+        if stored.aborted_entries != UNKNOWN:
+            size = stored.aborted_entries * ABORTED_ENTRY.size
+            self._check_index_crc(ABORTED_INDEX, self._read(ABORTED_INDEX), size, stored.aborted_crc)
 
     def _check_index_crc(self, kind: str, data: bytes | None, size: int, crc: int) -> None:
         there = data or b""

@@ -29,6 +29,7 @@ __all__ = [
     "open_log",
     "read_all",
     "read_bytes",
+    "transactional",
     "values",
     "write_bytes",
 ]
@@ -42,6 +43,13 @@ def open_log(files: Files, now: Now = NOW, *, descriptors: int = 1000, **setting
 def batch(*values: bytes | None, timestamp_ms: int = NOW.wall_ms, producer: ProducerStamp | None = None) -> bytes:
     """One batch with these values."""
     return encode([Record(value, timestamp_ms=timestamp_ms) for value in values], now_ms=timestamp_ms, producer=producer)
+
+
+def transactional(*values: bytes, producer: int = 7, epoch: int = 0, sequence: int = 0) -> bytes:
+    """One batch of a transaction."""
+    stamp = ProducerStamp(producer, epoch, sequence)
+    records = [Record(value, timestamp_ms=NOW.wall_ms) for value in values]
+    return encode(records, now_ms=NOW.wall_ms, producer=stamp, transactional=True)
 
 
 def append(log: PartitionLog, *values: bytes, now: Now = NOW, timestamp_ms: int | None = None) -> Appended:

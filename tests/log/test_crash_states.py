@@ -227,7 +227,7 @@ def checksums_off(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def producers_not_rebuilt(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_Recovery, "_remember", lambda self, header: None)
+    monkeypatch.setattr(_Recovery, "_remember", lambda self, batch, segment=None: None)
 
 
 def later_segments_kept(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,10 +10,10 @@ from logbroker.errors import (
     CorruptMessage,
     DuplicateSequence,
     InvalidTimestamp,
+    InvalidTransactionState,
     MessageTooLarge,
     OutOfOrderSequence,
     StorageError,
-    TransactionsUnsupported,
 )
 from logbroker.log.files import Files
 from logbroker.log.files.faults import FaultFiles
@@ -22,7 +22,20 @@ from logbroker.log.partition import ColdRead, PartitionLog
 from logbroker.model import Appended, Now, OffsetAndTimestamp, ProducerStamp, Record
 from logbroker.records.batch import Compression, check_batch, iter_headers, parse_header, sealed_header
 from logbroker.records.codec import decode_all, encode
-from tests.log.helpers import NOW, PATH, append, batch, filled, flush, open_log, read_all, read_bytes, read_chunk, values
+from tests.log.helpers import (
+    NOW,
+    PATH,
+    append,
+    batch,
+    filled,
+    flush,
+    open_log,
+    read_all,
+    read_bytes,
+    read_chunk,
+    transactional,
+    values,
+)
 
 # -- appending -------------------------------------------------------------------------------------------------------
 
@@ -74,13 +87,26 @@ def with_attributes(bits: int) -> bytes:
         (batch(b"value")[:-1], CorruptMessage),
         (batch(b"value") + b"x", CorruptMessage),
         (wrong_crc(), CorruptMessage),
-        (with_attributes(0x10), TransactionsUnsupported),
+        (transactional(b"value"), InvalidTransactionState),
+        (with_attributes(0x10), CorruptMessage),
         (with_attributes(0x30), CorruptMessage),
         (batch(b"x" * 2000), MessageTooLarge),
         (batch(b"value", timestamp_ms=NOW.wall_ms + HOUR_MS + 1), InvalidTimestamp),
         (batch(b"value", timestamp_ms=NOW.wall_ms - DAY_MS - 1), InvalidTimestamp),
     ],
-    ids=["nothing", "zeros", "cut", "a tail", "CRC", "transactional", "control", "too large", "in the future", "long ago"],
+    ids=[
+        "nothing",
+        "zeros",
+        "cut",
+        "a tail",
+        "CRC",
+        "transactional",
+        "transactional of nobody",
+        "control",
+        "too large",
+        "in the future",
+        "long ago",
+    ],
 )
 def test_a_wrong_batch_is_refused_with_all_that_came_along(files: Files, data: bytes, error: type[Exception]) -> None:
     log = open_log(files, NOW, max_message_bytes=1000, message_timestamp_before_max_ms=DAY_MS)
