@@ -95,13 +95,15 @@ class ProducerStamp(NamedTuple):
 
 
 class ActiveProducer(NamedTuple):
-    """An idempotent producer whose last batches a partition remembers."""
+    """An idempotent or transactional producer that a partition remembers."""
 
     producer_id: int
     epoch: int
     last_sequence: int
     last_append_ms: int
     """By the broker's clock."""
+    transaction_start_offset: int | None = None
+    """Where its open transaction begins, if it has one."""
 
 
 class Bounds(NamedTuple):
@@ -110,6 +112,7 @@ class Bounds(NamedTuple):
     log_start_offset: int
     high_watermark: int
     last_stable_offset: int
+    """Where committed reads end: the high watermark, or the begin of the oldest transaction that is not decided."""
 
 
 class SegmentInfo(NamedTuple):

@@ -82,9 +82,9 @@ class Fetch:
             offset = await self._edge(where, on_out_of_range, limits.isolation)
             fetched = await self._read(where, offset, limits)
         deadline = self._clock.now().mono_ms + limits.wait_ms
-        while not (_enough(fetched.records, limits) or fetched.truncated):
+        while not _enough(fetched.records, limits) and not (fetched.truncated and fetched.records):
             left_ms = deadline - self._clock.now().mono_ms
-            if not await self._waiting.changed({where: fetched.next_offset}, left_ms):
+            if not await self._waiting.changed({where: fetched.next_offset}, left_ms, limits.isolation):
                 break
             before = fetched.next_offset
             fetched = await self._more(fetched, limits)
@@ -107,7 +107,8 @@ class Fetch:
             positions = {answer.where: answer.next_offset for answer in answers if isinstance(answer, Fetched)}
             if not found:  # then nothing has to be read twice
                 starts = [Start(where, positions[where]) for where, _ in starts]
-            if not await self._waiting.changed(positions, deadline - self._clock.now().mono_ms):
+            left_ms = deadline - self._clock.now().mono_ms
+            if not await self._waiting.changed(positions, left_ms, limits.isolation):
                 break
         for answer in answers:
             if isinstance(answer, Fetched):
@@ -189,9 +190,7 @@ class Fetch:
 def _fetched(
     where: TopicPartition, records: list[StoredRecord], next_offset: int, bounds: Bounds, limits: Limits, scanned: int
 ) -> Fetched:
-    committed = limits.isolation is Isolation.READ_COMMITTED
-    end = bounds.last_stable_offset if committed else bounds.high_watermark
-    return Fetched(where, records, next_offset, bounds, next_offset < end, scanned)
+    return Fetched(where, records, next_offset, bounds, next_offset < limits.isolation.end(bounds), scanned)
 
 
 def _enough(records: Sequence[StoredRecord], limits: Limits) -> bool:

@@ -87,7 +87,8 @@ async def resolve(engine: Engine, where: TopicPartition, position: Position, iso
             return offset
         case AtTime(timestamp_ms):
             found = await engine.offset_at(where, timestamp_ms)
-            return found.offset if found is not None else await end_of(engine, where, isolation)
+            end = await end_of(engine, where, isolation)
+            return min(found.offset, end) if found is not None else end
         case Last(count):
             end = await end_of(engine, where, isolation)
             offsets = await last_offsets(engine, where, end, count, isolation) if count > 0 else []
@@ -100,8 +101,7 @@ async def resolve(engine: Engine, where: TopicPartition, position: Position, iso
 
 async def end_of(engine: Engine, where: TopicPartition, isolation: Isolation) -> int:
     """The offset after the last record that a reader of this isolation sees."""
-    bounds = await engine.bounds(where)
-    return bounds.last_stable_offset if isolation is Isolation.READ_COMMITTED else bounds.high_watermark
+    return isolation.end(await engine.bounds(where))
 
 
 async def last_offsets(engine: Engine, where: TopicPartition, end: int, count: int, isolation: Isolation) -> list[int]:

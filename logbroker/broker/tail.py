@@ -99,7 +99,7 @@ class Tail:
                     yield events
                     idle_since = loop.time()
                 self.positions[partition] = max(self.positions[partition], next_offset) if events else next_offset
-            if found or await self._waiting.changed(self._where(), idle_ms):
+            if found or await self._waiting.changed(self._where(), idle_ms, Isolation.READ_COMMITTED):
                 continue
             if not self._waiting.closing:
                 yield []

@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Coroutine, Mapping
 from typing import Any, TypeVar
 
-from logbroker.engine.api import Engine
+from logbroker.engine.api import Engine, Isolation
 from logbroker.errors import Recovering
 from logbroker.model import TopicPartition
 
@@ -29,11 +29,16 @@ class Waiting:
         """Whether waiting is over for everybody."""
         return self._closing.is_set()
 
-    async def changed(self, positions: Mapping[TopicPartition, int], timeout_ms: float) -> bool:
+    async def changed(
+        self,
+        positions: Mapping[TopicPartition, int],
+        timeout_ms: float,
+        isolation: Isolation = Isolation.READ_UNCOMMITTED,
+    ) -> bool:
         """Whether something can be read past one of ``positions``, within ``timeout_ms`` and before the broker stops."""
         if timeout_ms <= 0 or self.closing:
             return False
-        change = asyncio.ensure_future(self._engine.changed(positions))
+        change = asyncio.ensure_future(self._engine.changed(positions, isolation))
         stop = asyncio.ensure_future(self._closing.wait())
         self.count += 1
         try:

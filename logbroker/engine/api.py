@@ -39,7 +39,13 @@ class Isolation(enum.Enum):
     """Which records a reader wants to see (Kafka's isolation.level)."""
 
     READ_UNCOMMITTED = 0
+    """Everything below the high watermark, also of transactions that are open or were aborted."""
     READ_COMMITTED = 1
+    """What is below the last stable offset, without the records of aborted transactions."""
+
+    def end(self, bounds: Bounds) -> int:
+        """Where such a reader comes to the end, for now."""
+        return bounds.last_stable_offset if self is Isolation.READ_COMMITTED else bounds.high_watermark
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +125,13 @@ class RawBatches(Protocol):
     These calls never wait, so that the hot path costs no task; they run on the loop's thread.
     """
 
-    def append(self, where: TopicPartition, batches: Buffer) -> Appended:
+    def append(self, where: TopicPartition, batches: Buffer, *, transactional: bool = False) -> Appended:
         """Check, stamp and write whole batches; all or none. Not yet durable: see ``when_flushed``.
 
-        ``batches`` is read before this returns and not kept. Raises CorruptMessage, MessageTooLarge, InvalidTimestamp,
-        OutOfOrderSequence, DuplicateSequence, InvalidProducerEpoch, UnknownTopicOrPartition, StorageError.
+        ``batches`` is read before this returns and not kept. Batches of transactions are taken only if ``transactional``:
+        from a caller who knows that the transaction is open and sees to it that it ends. Raises CorruptMessage,
+        MessageTooLarge, InvalidTimestamp, OutOfOrderSequence, DuplicateSequence, InvalidProducerEpoch,
+        InvalidTransactionState, UnknownTopicOrPartition, StorageError.
         """
         ...
 
@@ -143,7 +151,9 @@ class RawBatches(Protocol):
     ) -> BatchesRead | None:
         """Whole batches from the one that holds ``offset``, at least one if any; None when the disk would be waited for.
 
-        Raises OffsetOutOfRange (with ``log_start_offset`` and ``high_watermark``) and UnknownTopicOrPartition.
+        Committed reads end at the last stable offset; batches of aborted transactions and markers are among those read,
+        to be dropped by whoever decodes them, who is told of the transactions. Raises OffsetOutOfRange (with
+        ``log_start_offset`` and ``high_watermark``) and UnknownTopicOrPartition.
         """
         ...
 
@@ -158,7 +168,7 @@ class RawBatches(Protocol):
         ...
 
     def producers(self, where: TopicPartition) -> list[ActiveProducer]:
-        """The idempotent producers that are remembered. Raises UnknownTopicOrPartition."""
+        """The idempotent and transactional producers that are remembered. Raises UnknownTopicOrPartition."""
         ...
 
 
@@ -250,11 +260,22 @@ class Engine(Protocol):
         *,
         durable: bool = True,
         producer: ProducerStamp = NO_PRODUCER,
+        transactional: bool = False,
     ) -> Appended:
         """Append records as one batch, beside other producers; all or none.
 
-        ``durable=True`` returns once the topic's durability acknowledges it. Raises as ``RawBatches.append``, and
-        AppendUnknown; WriterFenced where a ``Writer`` holds the partition.
+        ``durable=True`` returns once the topic's durability acknowledges it. ``transactional`` puts them into the open
+        transaction of ``producer``, or opens one. Raises as ``RawBatches.append``, and AppendUnknown; WriterFenced where a
+        ``Writer`` holds the partition.
+        """
+        ...
+
+    async def end_transaction(self, where: TopicPartition, producer_id: int, epoch: int, *, committed: bool) -> None:
+        """Let committed readers see the open transaction of a producer, or never; durable on return.
+
+        Afterwards nothing of a lower epoch is taken from the producer. Where this has been done, nothing happens. Raises
+        InvalidProducerEpoch where a higher epoch is here, UnknownTopicOrPartition, PartitionDamaged, StorageError,
+        FlushFailed.
         """
         ...
 
@@ -279,7 +300,9 @@ class Engine(Protocol):
         """
         ...
 
-    async def changed(self, positions: Mapping[TopicPartition, int]) -> None:
+    async def changed(
+        self, positions: Mapping[TopicPartition, int], isolation: Isolation = Isolation.READ_UNCOMMITTED
+    ) -> None:
         """Return when any partition can be read past its position, or is gone. The caller bounds the wait."""
         ...
 

@@ -261,14 +261,28 @@ class EmbeddedEngine:
         *,
         durable: bool = True,
         producer: ProducerStamp = NO_PRODUCER,
+        transactional: bool = False,
     ) -> Appended:
         partition = self.partition(where)
         refuse_claimed(partition, where)
-        is_ours = self.topic(where.topic).owner == INTERNAL
-        appended = append_records(partition, records, self._clock, self.disk, producer, must_go_on=is_ours)
+        appended = append_records(
+            partition,
+            records,
+            self._clock,
+            self.disk,
+            producer,
+            must_go_on=self.topic(where.topic).owner == INTERNAL,
+            transactional=transactional,
+        )
         if durable:
             await acknowledged(partition, appended.next_offset)
         return appended
+
+    async def end_transaction(self, where: TopicPartition, producer_id: int, epoch: int, *, committed: bool) -> None:
+        partition = self.partition(where)
+        now = self._clock.now()
+        upto = self.disk.insist(lambda: partition.end_transaction(producer_id, epoch, committed, now))
+        await durable(partition, upto)
 
     async def writer(self, where: TopicPartition) -> EmbeddedWriter:
         return EmbeddedWriter(where, self.partition(where), self._clock, self.disk)
@@ -286,20 +300,22 @@ class EmbeddedEngine:
             where, offset, max_bytes, isolation
         )
         try:
-            records, next_offset = decode_from(batches.chunks, offset, max_records)
+            records, next_offset = decode_from(batches.chunks, offset, max_records, batches.aborted)
         except PartitionDamaged as damage:
             raise PartitionDamaged(f"{where}: {damage.detail}", **where._asdict(), **damage.fields) from None
         return RecordsRead(records, next_offset, batches.bounds)
 
-    async def changed(self, positions: Mapping[TopicPartition, int]) -> None:
+    async def changed(
+        self, positions: Mapping[TopicPartition, int], isolation: Isolation = Isolation.READ_UNCOMMITTED
+    ) -> None:
         watched = [(self._partitions.get(where), position) for where, position in positions.items()]
-        if any(one is None or one.high_watermark > position for one, position in watched):
+        if any(one is None or one.readable_end(isolation) > position for one, position in watched):
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         try:
             for partition, position in watched:
                 if partition is not None:
-                    partition.watch(future, position)
+                    partition.watch(future, position, isolation)
             await future
         finally:
             for partition, _ in watched:

@@ -3,22 +3,29 @@
 from collections.abc import Iterable, Sequence
 
 from logbroker.config import TopicConfig
-from logbroker.engine.api import Buffer
+from logbroker.engine.api import AbortedTransaction, Buffer
 from logbroker.errors import CorruptMessage, PartitionDamaged
 from logbroker.model import ProducerStamp, Record, StoredRecord
 from logbroker.records.batch import BatchHeader, Compression, check_batch, iter_headers
 from logbroker.records.codec import decode, encode
+from logbroker.records.committed import AbortedBatches
 
 
-def encode_batch(records: Sequence[Record], config: TopicConfig, now_ms: int, producer: ProducerStamp) -> bytes:
+def encode_batch(
+    records: Sequence[Record], config: TopicConfig, now_ms: int, producer: ProducerStamp, *, transactional: bool = False
+) -> bytes:
     """``records`` as one batch, compressed as the topic asks."""
     named = config.compression_type
     compression = Compression.NONE if named in ("producer", "uncompressed") else Compression.from_name(named)
-    return encode(records, now_ms=now_ms, compression=compression, producer=producer)
+    return encode(records, now_ms=now_ms, compression=compression, producer=producer, transactional=transactional)
 
 
-def decode_from(chunks: Iterable[Buffer], offset: int, max_records: int | None) -> tuple[list[StoredRecord], int]:
-    """The records at and after ``offset`` in whole batches, control records left out, and where to go on.
+def decode_from(
+    chunks: Iterable[Buffer], offset: int, max_records: int | None, aborted: Sequence[AbortedTransaction] = ()
+) -> tuple[list[StoredRecord], int]:
+    """The records at and after ``offset`` in whole batches, and where to go on.
+
+    Control records and those of ``aborted`` transactions are left out.
 
     What cannot be read ends the read before it; where it comes first, this raises: PartitionDamaged for a batch whose
     bytes changed since it was written, CorruptMessage with ``next_offset``, where reading can go on behind it, for one that
@@ -26,6 +33,7 @@ def decode_from(chunks: Iterable[Buffer], offset: int, max_records: int | None) 
     """
     records: list[StoredRecord] = []
     next_offset = offset
+    dropped = AbortedBatches(aborted) if aborted else None
     for chunk in chunks:
         for position, header in iter_headers(chunk):
             try:
@@ -34,7 +42,8 @@ def decode_from(chunks: Iterable[Buffer], offset: int, max_records: int | None) 
                 if next_offset > offset:
                     return records, next_offset
                 raise
-            if not header.is_control:
+            is_dropped = dropped is not None and dropped.drops(header)
+            if not (header.is_control or is_dropped):
                 try:
                     decoded = decode(chunk, position)
                 except CorruptMessage as error:
@@ -49,6 +58,11 @@ def decode_from(chunks: Iterable[Buffer], offset: int, max_records: int | None) 
                 del records[max_records:]
                 return records, (records[-1].offset + 1 if records else next_offset)
     return records, next_offset
+
+
+def next_offset_behind(chunk: Buffer) -> int:
+    """The offset behind the last of the whole batches in ``chunk``, which holds at least one."""
+    return max(header.next_offset for _, header in iter_headers(chunk))
 
 
 def _check_unchanged(chunk: Buffer, position: int, header: BatchHeader) -> None:

@@ -7,15 +7,16 @@ Invariant: ``high_watermark`` is what the topic's durability acknowledges; reade
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
 from logbroker.config import INT64_MAX, TopicConfig
+from logbroker.engine.api import Isolation
 from logbroker.engine.flusher import Flusher, Ticket
 from logbroker.errors import FlushFailed, LogbrokerError
 from logbroker.log.partition import FlushTicket, PartitionLog
 from logbroker.log.retention import Retained
-from logbroker.model import Appended, Bounds, Now
+from logbroker.model import Appended, Bounds, Buffer, Now
 
 Done: TypeAlias = Callable[[LogbrokerError | None], None]
 
@@ -33,7 +34,7 @@ class Partition:
         self._waiting: deque[tuple[int, Done]] = deque()  # ascending, since appends are
         self._needing: list[tuple[int, Done]] = []
         """Who waits for the disk although the topic's durability does not."""
-        self._watchers: dict[asyncio.Future[None], int] = {}
+        self._watchers: dict[asyncio.Future[None], tuple[int, Isolation]] = {}
         self._flush_timer: asyncio.TimerHandle | None = None
         self._over: LogbrokerError | None = None
         self._config = config
@@ -48,7 +49,16 @@ class Partition:
     def bounds(self) -> Bounds:
         """Where this partition can be read."""
         high = self.high_watermark
-        return Bounds(self.log.log_start_offset, high, high)
+        return Bounds(self.log.log_start_offset, high, self._stable(high))
+
+    def readable_end(self, isolation: Isolation) -> int:
+        """Where a reader comes to the end."""
+        high = self.high_watermark
+        return self._stable(high) if isolation is Isolation.READ_COMMITTED else high
+
+    def _stable(self, high: int) -> int:
+        first = self.log.first_undecided(high)
+        return high if first is None else min(first, high)
 
     @property
     def floor(self) -> int:
@@ -57,17 +67,31 @@ class Partition:
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
-    def append(self, batches: bytes | bytearray | memoryview, now: Now) -> Appended:
+    def append(self, batches: Buffer, now: Now, *, transactional: bool = False) -> Appended:
         """Write whole batches and see that they get flushed as the topic's durability says."""
         if self._over is not None:
             raise self._over
         try:
-            appended = self.log.append(batches, now)
+            appended = self.log.append(batches, now, transactional=transactional)
         except FlushFailed as failure:
             self._flusher.fail(failure)
             raise
         self._after_append()
         return appended
+
+    def end_transaction(self, producer_id: int, epoch: int, committed: bool, now: Now) -> int:
+        """Write the marker of a transaction if it is not there; returns up to where must be flushed for it to hold."""
+        if self._over is not None:
+            raise self._over
+        try:
+            appended = self.log.end_transaction(producer_id, epoch, committed, now)
+        except FlushFailed as failure:
+            self._flusher.fail(failure)
+            raise
+        if appended is None:
+            return self.log.end_offset
+        self._after_append()
+        return appended.next_offset
 
     def trim(self, before_offset: int, now: Now) -> int:
         """Move the log start to ``before_offset`` and return it. Raises StorageError, FlushFailed."""
@@ -84,7 +108,7 @@ class Partition:
         """
         try:
             self.log.roll_if_due(now)
-            retained = self.log.retain(believed, min(self.floor, self.high_watermark))
+            retained = self.log.retain(believed, min(self.floor, self._stable(self.high_watermark)))
             if self.log.flush_is_due:
                 self.flush_soon()
             return retained
@@ -153,9 +177,9 @@ class Partition:
 
     # -- waiting -----------------------------------------------------------------------------------------------------
 
-    def watch(self, future: asyncio.Future[None], position: int) -> None:
+    def watch(self, future: asyncio.Future[None], position: int, isolation: Isolation) -> None:
         """Resolve ``future`` when the partition can be read past ``position``, or is gone."""
-        self._watchers[future] = position
+        self._watchers[future] = position, isolation
 
     def unwatch(self, future: asyncio.Future[None]) -> None:
         """Forget ``future``."""
@@ -164,7 +188,11 @@ class Partition:
     def _wake(self, high: int) -> None:
         if not self._watchers:
             return
-        for future in [one for one, position in self._watchers.items() if position < high]:
+        ends = {Isolation.READ_UNCOMMITTED: high, Isolation.READ_COMMITTED: self._stable(high)}
+        self._resolve([one for one, (position, isolation) in self._watchers.items() if position < ends[isolation]])
+
+    def _resolve(self, futures: Iterable[asyncio.Future[None]]) -> None:
+        for future in futures:
             del self._watchers[future]
             if not future.done():
                 future.set_result(None)
@@ -189,4 +217,4 @@ class Partition:
         self._needing = []
         for _, done in waiting:
             done(why)
-        self._wake(INT64_MAX)
+        self._resolve(list(self._watchers))

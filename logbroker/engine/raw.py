@@ -5,14 +5,19 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from logbroker.clock import Clock
-from logbroker.engine.api import BatchesRead, Buffer, Isolation
+from logbroker.engine.api import AbortedTransaction, BatchesRead, Buffer, Isolation
 from logbroker.engine.diskspace import DiskSpace
+from logbroker.engine.encoding import next_offset_behind
 from logbroker.engine.partition import Done, Partition
 from logbroker.errors import OffsetOutOfRange, WriterFenced
 from logbroker.log.reading import ColdRead
 from logbroker.model import ActiveProducer, Appended, SegmentInfo, TopicPartition
 
 Lookup: TypeAlias = Callable[[TopicPartition], Partition]
+
+
+_WORTH_A_WALK = 16
+"""With more aborted transactions than this it is worth to look where the batches read end, and leave out later ones."""
 
 
 def refuse_claimed(partition: Partition, where: TopicPartition) -> None:
@@ -37,11 +42,11 @@ class EmbeddedBatches:
         self._clock = clock
         self._disk = disk
 
-    def append(self, where: TopicPartition, batches: Buffer) -> Appended:
+    def append(self, where: TopicPartition, batches: Buffer, *, transactional: bool = False) -> Appended:
         partition = self._partition(where)
         refuse_claimed(partition, where)
         self._disk.admit(len(batches))
-        return partition.append(batches, self._clock.now())
+        return partition.append(batches, self._clock.now(), transactional=transactional)
 
     def when_flushed(self, where: TopicPartition, next_offset: int, done: Done) -> None:
         self._partition(where).when_flushed(next_offset, done)
@@ -53,8 +58,11 @@ class EmbeddedBatches:
         max_bytes: int,
         isolation: Isolation = Isolation.READ_UNCOMMITTED,
     ) -> BatchesRead | None:
-        found = self._find(where, offset, max_bytes)
-        return None if isinstance(found, ColdRead) else self._read(where, found)
+        partition = self._partition(where)
+        check_range(partition, where, offset)
+        upto = partition.readable_end(isolation)
+        found = partition.log.read(offset, max_bytes, upto)
+        return None if isinstance(found, ColdRead) else _batches(partition, found, offset, upto, isolation)
 
     async def read_cold(
         self,
@@ -63,22 +71,39 @@ class EmbeddedBatches:
         max_bytes: int,
         isolation: Isolation = Isolation.READ_UNCOMMITTED,
     ) -> BatchesRead:
-        found = self._find(where, offset, max_bytes)
-        return self._read(where, await asyncio.to_thread(found.run) if isinstance(found, ColdRead) else found)
-
-    def producers(self, where: TopicPartition) -> list[ActiveProducer]:
-        return [
-            ActiveProducer(state.producer_id, state.epoch, state.last_sequence, state.last_append_ms)
-            for state in self._partition(where).log.producers()
-        ]
-
-    def _find(self, where: TopicPartition, offset: int, max_bytes: int) -> Buffer | ColdRead:
         partition = self._partition(where)
         check_range(partition, where, offset)
-        return partition.log.read(offset, max_bytes, partition.high_watermark)
+        upto = partition.readable_end(isolation)
+        found = partition.log.read(offset, max_bytes, upto)
+        chunk = await asyncio.to_thread(found.run) if isinstance(found, ColdRead) else found
+        return _batches(partition, chunk, offset, upto, isolation)
 
-    def _read(self, where: TopicPartition, chunk: Buffer) -> BatchesRead:
-        return BatchesRead([chunk] if len(chunk) else [], self._partition(where).bounds(), [])
+    def producers(self, where: TopicPartition) -> list[ActiveProducer]:
+        log = self._partition(where).log
+        return [
+            ActiveProducer(
+                state.producer_id,
+                state.epoch,
+                state.last_sequence,
+                state.last_append_ms,
+                log.transaction_start(state.producer_id),
+            )
+            for state in log.producers()
+        ]
+
+
+def _batches(partition: Partition, chunk: Buffer, offset: int, upto: int, isolation: Isolation) -> BatchesRead:
+    bounds = partition.bounds()
+    if not len(chunk):
+        return BatchesRead([], bounds, [])
+    aborted: list[AbortedTransaction] = []
+    if isolation is Isolation.READ_COMMITTED:
+        found = partition.log.aborted(offset, upto)
+        if len(found) > _WORTH_A_WALK:
+            end = next_offset_behind(chunk)
+            found = [one for one in found if one.first_offset < end]
+        aborted = [AbortedTransaction(one.producer_id, one.first_offset) for one in found]
+    return BatchesRead([chunk], bounds, aborted)
 
 
 class EmbeddedStorage:

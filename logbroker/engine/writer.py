@@ -20,14 +20,15 @@ def append_records(
     producer: ProducerStamp = NO_PRODUCER,
     *,
     must_go_on: bool,
+    transactional: bool = False,
 ) -> Appended:
     """Encode and write ``records``; all or none. Not yet durable. What ``must_go_on`` may use the reserve of the disk."""
     now = clock.now()
-    batch = encode_batch(records, partition.log.config, now.wall_ms, producer)
+    batch = encode_batch(records, partition.log.config, now.wall_ms, producer, transactional=transactional)
     if must_go_on:
         return disk.insist(lambda: partition.append(batch, now))
     disk.admit(len(batch))
-    return partition.append(batch, now)
+    return partition.append(batch, now, transactional=transactional)
 
 
 async def acknowledged(partition: Partition, next_offset: int) -> None:

@@ -40,6 +40,8 @@ from logbroker.http_api.requests import (
     read_json,
 )
 from logbroker.model import Bounds, TopicPartition
+from logbroker.records.batch import iter_headers
+from logbroker.records.committed import AbortedBatches
 
 MAX_WAIT_MS = 60_000
 MAX_FETCH_BYTES = 16 * 1024 * 1024
@@ -76,7 +78,7 @@ class FetchQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     filter: FilterText | UnsetType = UNSET
     encoding: Encoding = "auto"
     fields: Annotated[Literal["all", "meta"], Meta(description="meta: sizes instead of headers, keys and values.")] = "all"
-    isolation: IsolationLevel = "read_uncommitted"
+    isolation: IsolationLevel = "read_committed"
     on_out_of_range: Annotated[
         Literal["error", "earliest", "latest"], Meta(description="Where to go when the offset is outside the log.")
     ] = "error"
@@ -117,7 +119,7 @@ class FetchIn(msgspec.Struct, forbid_unknown_fields=True):
     wait_ms: WaitMs = 0
     filter: FilterText | UnsetType = UNSET
     encoding: Encoding = "auto"
-    isolation: IsolationLevel = "read_uncommitted"
+    isolation: IsolationLevel = "read_committed"
 
 
 class FetchManyOut(msgspec.Struct):
@@ -224,25 +226,30 @@ async def _fetch_batches(services: Services, where: TopicPartition, start: Posit
     isolation = Isolation[query.isolation.upper()]
     offset = await resolve(services.engine, where, start, isolation)
     try:
-        body, bounds = await _read_batches(raw, where, offset, query.max_bytes, isolation)
+        body, following, bounds = await _read_batches(raw, where, offset, query.max_bytes, isolation)
     except OffsetOutOfRange as error:
         if query.on_out_of_range == "error":
             raise
         edge = "log_start_offset" if query.on_out_of_range == "earliest" else "high_watermark"
         offset = error.fields[edge]
-        body, bounds = await _read_batches(raw, where, offset, query.max_bytes, isolation)
-    if not body and await services.waiting.changed({where: offset}, query.wait_ms):
-        body, bounds = await _read_batches(raw, where, offset, query.max_bytes, isolation)
-    following = _offset_after(body, offset)
-    headers = _page_headers(following, bounds, following < bounds.high_watermark)
+        body, following, bounds = await _read_batches(raw, where, offset, query.max_bytes, isolation)
+    if following == offset and await services.waiting.changed({where: offset}, query.wait_ms, isolation):
+        body, following, bounds = await _read_batches(raw, where, offset, query.max_bytes, isolation)
+    headers = _page_headers(following, bounds, following < isolation.end(bounds))
     return web.Response(body=body, content_type=RECORD_BATCH, headers=headers)
 
 
 async def _read_batches(
     raw: RawBatches, where: TopicPartition, offset: int, max_bytes: int, isolation: Isolation
-) -> tuple[bytes, Bounds]:
+) -> tuple[bytes, int, Bounds]:
+    """The batches, without those of aborted transactions, and where to go on."""
     read = raw.read(where, offset, max_bytes, isolation) or await raw.read_cold(where, offset, max_bytes, isolation)
-    return b"".join(read.chunks), read.bounds
+    body = b"".join(read.chunks)
+    following = _offset_after(body, offset)
+    if read.aborted:
+        dropped = AbortedBatches(read.aborted)
+        body = b"".join(body[at : at + one.size] for at, one in iter_headers(body) if not dropped.drops(one))
+    return body, following, read.bounds
 
 
 def _offset_after(batches: bytes, offset: int) -> int:

@@ -81,7 +81,7 @@ class PollIn(msgspec.Struct, forbid_unknown_fields=True):
     wait_ms: WaitMs = 0
     commit: Literal["none", "previous"] | Annotated[list[OffsetIn], Meta(max_length=20_000)] = "previous"
     encoding: Encoding = "auto"
-    isolation: IsolationLevel = "read_uncommitted"
+    isolation: IsolationLevel = "read_committed"
 
 
 class MemberRecord(RecordOut, kw_only=True, gc=False):

@@ -100,7 +100,7 @@ class Attempt:
         self.version = version
         self.sizes: dict[str, int] = {}
         self._raw = raw
-        self._isolation = Isolation.READ_COMMITTED if request.isolation else Isolation.READ_UNCOMMITTED
+        self.isolation = Isolation.READ_COMMITTED if request.isolation else Isolation.READ_UNCOMMITTED
         self._max_bytes = min(request.max_bytes, MAX_BYTES)
         self._topics = [(topic, list(_look_up(services, topic, version))) for topic in request.topics]
         self._reset()
@@ -128,7 +128,7 @@ class Attempt:
         for number, wanted in self._numbered():
             found = self._read.get(number)
             if isinstance(found, BatchesRead):
-                positions[wanted.where] = found.bounds.high_watermark
+                positions[wanted.where] = self.isolation.end(found.bounds)
         return positions
 
     def read(self) -> bool:
@@ -143,7 +143,7 @@ class Attempt:
             if not self._read_one(number, wanted):
                 _, fetch, _ = wanted
                 try:
-                    found = await self._raw.read_cold(wanted.where, fetch.offset, self._limit(fetch), self._isolation)
+                    found = await self._raw.read_cold(wanted.where, fetch.offset, self._limit(fetch), self.isolation)
                 except Exception as error:
                     self._fail(number, error)
                 else:
@@ -161,7 +161,7 @@ class Attempt:
             self._fail(number, error)
             return True
         try:
-            found = self._raw.read(where, fetch.offset, self._limit(fetch), self._isolation)
+            found = self._raw.read(where, fetch.offset, self._limit(fetch), self.isolation)
         except Exception as failure:
             self._fail(number, failure)
             return True
@@ -207,7 +207,7 @@ class Attempt:
             return PartitionFetched(partition, code_of(found))
         bounds = found.bounds
         records: list[Buffer] = found.chunks
-        aborted = found.aborted if self._isolation is Isolation.READ_COMMITTED else None
+        aborted = found.aborted if self.isolation is Isolation.READ_COMMITTED else None
         return PartitionFetched(
             partition, 0, bounds.high_watermark, bounds.last_stable_offset, bounds.log_start_offset, records, aborted
         )
@@ -272,7 +272,7 @@ class Parked:
         attempt = self._attempt
         try:
             async with asyncio.timeout_at(deadline) as self._timeout:
-                await attempt.services.engine.changed(attempt.positions())
+                await attempt.services.engine.changed(attempt.positions(), attempt.isolation)
                 if attempt.wants_many_bytes:
                     await asyncio.sleep(_GATHER_S)
         except TimeoutError:

@@ -57,12 +57,17 @@ async def _find(services: Services, where: TopicPartition, timestamp_ms: int, is
     if timestamp_ms in (EARLIEST, EARLIEST_LOCAL):
         return OffsetAndTimestamp((await engine.bounds(where)).log_start_offset, NO_TIMESTAMP)
     if timestamp_ms == MAX_TIMESTAMP:
-        return await engine.max_timestamp(where) or _NONE
+        return _seen(await engine.max_timestamp(where), await end_of(engine, where, isolation))
     if timestamp_ms == LATEST_TIERED:
         return _NONE
     if timestamp_ms < 0:
         raise Refused(ErrorCode.UNSUPPORTED_VERSION, f"{timestamp_ms} does not stand for a position")
-    return await engine.offset_at(where, timestamp_ms) or _NONE
+    return _seen(await engine.offset_at(where, timestamp_ms), await end_of(engine, where, isolation))
+
+
+def _seen(found: OffsetAndTimestamp | None, end: int) -> OffsetAndTimestamp:
+    """What was found, if a reader who comes to an end at ``end`` sees it."""
+    return found if found is not None and found.offset < end else _NONE
 
 
 def check_leader_epoch(epoch: int) -> None:

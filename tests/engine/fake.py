@@ -20,6 +20,7 @@ from logbroker.errors import (
     InvalidOffset,
     InvalidPartitions,
     InvalidProducerEpoch,
+    InvalidTransactionState,
     LogbrokerError,
     MessageTooLarge,
     OffsetOutOfRange,
@@ -47,6 +48,12 @@ class _Log:
         self.claim: object | None = None
         self.holds: dict[str, int] = {}
         self.sequences: dict[int, tuple[ProducerStamp, int, Appended]] = {}
+        self.open_since: dict[int, int] = {}
+        """First offset of each open transaction, by producer."""
+        self.written_by: dict[int, int] = {}
+        """Producer of each record of a transaction that is open or was aborted, by offset."""
+        self.epochs: dict[int, int] = {}
+        """The lowest epoch that is taken from a producer after a marker."""
         self.gone = False
         self.changes = asyncio.Event()
 
@@ -172,12 +179,37 @@ class FakeEngine:
         *,
         durable: bool = True,
         producer: ProducerStamp = NO_PRODUCER,
+        transactional: bool = False,
     ) -> Appended:
         log = self._log(where)
         if log.claim is not None:
             raise WriterFenced(f"a writer holds {where}")
         await asyncio.sleep(0)
-        return self._write(where, log, records, producer)
+        if producer.epoch < log.epochs.get(producer.producer_id, -1):
+            raise InvalidProducerEpoch(f"epoch {producer.epoch} of producer {producer.producer_id} is over")
+        if producer.producer_id in log.open_since and not transactional:
+            raise InvalidTransactionState(f"producer {producer.producer_id} has an open transaction")
+        appended = self._write(where, log, records, producer)
+        if transactional and not appended.duplicate:
+            log.open_since.setdefault(producer.producer_id, appended.base_offset)
+            log.written_by |= dict.fromkeys(range(appended.base_offset, appended.next_offset), producer.producer_id)
+        return appended
+
+    async def end_transaction(self, where: TopicPartition, producer_id: int, epoch: int, *, committed: bool) -> None:
+        log = self._log(where)
+        known = log.sequences.get(producer_id)
+        if epoch < max(log.epochs.get(producer_id, -1), known[0].epoch if known else -1):
+            raise InvalidProducerEpoch(f"epoch {epoch} of producer {producer_id} is over")
+        log.epochs[producer_id] = epoch
+        if producer_id not in log.open_since:
+            return
+        first = log.open_since.pop(producer_id)
+        if committed:
+            ended = [offset for offset, one in log.written_by.items() if one == producer_id and offset >= first]
+            for offset in ended:
+                del log.written_by[offset]
+        log.end += 1
+        log.touch()
 
     async def writer(self, where: TopicPartition) -> "FakeWriter":
         log = self._log(where)
@@ -250,19 +282,24 @@ class FakeEngine:
             )
         records: list[StoredRecord] = []
         size = 0
+        end = max(offset, isolation.end(_bounds(log)))
         for record in log.records:
-            if record.offset < offset:
+            if not offset <= record.offset < end:
+                continue
+            if isolation is Isolation.READ_COMMITTED and record.offset in log.written_by:
                 continue
             size += len(record.key or b"") + len(record.value or b"") + 10
             if records and (size > max_bytes or len(records) == max_records):
                 return RecordsRead(records, records[-1].offset + 1, _bounds(log))
             records.append(record)
-        return RecordsRead(records, log.end, _bounds(log))
+        return RecordsRead(records, end, _bounds(log))
 
-    async def changed(self, positions: Mapping[TopicPartition, int]) -> None:
+    async def changed(
+        self, positions: Mapping[TopicPartition, int], isolation: Isolation = Isolation.READ_UNCOMMITTED
+    ) -> None:
         self.waiting += 1
         try:
-            while not any(self._has_changed(where, offset) for where, offset in positions.items()):
+            while not any(self._has_changed(where, offset, isolation) for where, offset in positions.items()):
                 waits = [asyncio.ensure_future(self._logs[where].changes.wait()) for where in positions]
                 try:
                     await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
@@ -272,8 +309,8 @@ class FakeEngine:
         finally:
             self.waiting -= 1
 
-    def _has_changed(self, where: TopicPartition, offset: int) -> bool:
-        return where not in self._logs or self._logs[where].end > offset
+    def _has_changed(self, where: TopicPartition, offset: int, isolation: Isolation) -> bool:
+        return where not in self._logs or isolation.end(_bounds(self._logs[where])) > offset
 
     async def bounds(self, where: TopicPartition) -> Bounds:
         return _bounds(self._log(where))
@@ -333,7 +370,7 @@ class FakeWriter:
 
 
 def _bounds(log: _Log) -> Bounds:
-    return Bounds(log.start, log.end, log.end)
+    return Bounds(log.start, log.end, max(log.start, min(log.open_since.values(), default=log.end)))
 
 
 def _check_sequence(log: _Log, producer: ProducerStamp) -> Appended | None:

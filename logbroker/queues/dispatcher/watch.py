@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Sequence
 
 from logbroker.clock import Clock
-from logbroker.engine.api import Engine
+from logbroker.engine.api import Engine, Isolation
 from logbroker.errors import LogbrokerError
 from logbroker.queues.dispatcher.bell import Bell
 from logbroker.queues.dispatcher.partition import QueuePartition
@@ -49,7 +49,9 @@ class Watch:
             for partition in self._partitions
             if (intake := partition.machine.intake) is not None
         }
-        change = asyncio.ensure_future(self._engine.changed(positions) if positions else asyncio.Event().wait())
+        change = asyncio.ensure_future(
+            self._engine.changed(positions, Isolation.READ_COMMITTED) if positions else asyncio.Event().wait()
+        )
         again = asyncio.ensure_future(self._look_again.wait())
         try:
             await asyncio.wait((change, again), timeout=self._until_due_s(), return_when=asyncio.FIRST_COMPLETED)
