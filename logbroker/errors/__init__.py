@@ -7,21 +7,29 @@ Invariant: the docstring of a class is its default message, and ``code`` is uniq
 ``fields`` carries facts a caller can act on (``log_start_offset``, ``partition``, ...); doors copy them into their answer.
 """
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from logbroker.errors.base import LogbrokerError
+from logbroker.errors.transactions import (
+    ConcurrentTransactions,
+    InvalidProducerIdMapping,
+    InvalidTransactionState,
+    InvalidTransactionTimeout,
+    ProducerFenced,
+    TransactionNotFound,
+    TransactionsUnsupported,
+    UnstableOffsetCommit,
+)
 
-
-class LogbrokerError(Exception):
-    """Something went wrong in logbroker."""
-
-    code: ClassVar[str] = "INTERNAL"
-    retriable: ClassVar[bool] = False
-
-    def __init__(self, detail: str | None = None, /, **fields: Any) -> None:
-        self.detail = detail if detail is not None else (type(self).__doc__ or "").strip()
-        self.fields: Mapping[str, Any] = fields
-        super().__init__(self.detail)
-
+__all__ = [  # what is defined elsewhere
+    "ConcurrentTransactions",
+    "InvalidProducerIdMapping",
+    "InvalidTransactionState",
+    "InvalidTransactionTimeout",
+    "LogbrokerError",
+    "ProducerFenced",
+    "TransactionNotFound",
+    "TransactionsUnsupported",
+    "UnstableOffsetCommit",
+]
 
 # -- requests that are wrong as they stand ---------------------------------------------------------------------------
 
@@ -328,56 +336,6 @@ class InvalidRegularExpression(LogbrokerError):
     """The pattern is not a regular expression in RE2's syntax."""
 
     code = "INVALID_REGULAR_EXPRESSION"
-
-
-class TransactionsUnsupported(LogbrokerError):
-    """Transactions are not offered here."""
-
-    code = "TRANSACTIONAL_ID_AUTHORIZATION_FAILED"
-
-
-class InvalidTransactionState(LogbrokerError):
-    """The transaction is not in a state that allows this."""
-
-    code = "INVALID_TXN_STATE"
-
-
-class ProducerFenced(LogbrokerError):
-    """A newer producer with the same transactional id has taken over."""
-
-    code = "PRODUCER_FENCED"
-
-
-class InvalidProducerIdMapping(LogbrokerError):
-    """The producer id is not the one that belongs to the transactional id."""
-
-    code = "INVALID_PRODUCER_ID_MAPPING"
-
-
-class InvalidTransactionTimeout(LogbrokerError):
-    """The time-out of the transaction is not one the broker allows."""
-
-    code = "INVALID_TRANSACTION_TIMEOUT"
-
-
-class ConcurrentTransactions(LogbrokerError):
-    """The producer's last transaction is still being completed: try again."""
-
-    code = "CONCURRENT_TRANSACTIONS"
-    retriable = True
-
-
-class TransactionNotFound(LogbrokerError):
-    """There is no transactional id of this name."""
-
-    code = "TRANSACTIONAL_ID_NOT_FOUND"
-
-
-class UnstableOffsetCommit(LogbrokerError):
-    """Offsets of the partition are part of a transaction that is not decided yet: try again."""
-
-    code = "UNSTABLE_OFFSET_COMMIT"
-    retriable = True
 
 
 # -- queues and subscriptions ----------------------------------------------------------------------------------------
