@@ -5,6 +5,7 @@ right after it was given it, as one that has processed it would.
 """
 
 import time
+from collections.abc import Mapping
 from contextlib import closing
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -19,7 +20,20 @@ TOPIC = "jobs"
 GROUP = "g"
 PARTITIONS = 12
 SESSION_MS = 1_000
-_REFUSALS = frozenset({KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.REBALANCE_IN_PROGRESS})
+PROTOCOLS: Mapping[str, Mapping[str, object]] = {
+    "classic": {"session.timeout.ms": SESSION_MS, "heartbeat.interval.ms": 200},
+    "consumer": {"group.protocol": "consumer"},
+}
+"""The settings of a member by its protocol; in the consumer protocol (KIP-848) the broker sets the times."""
+_REFUSALS = frozenset(
+    {
+        KafkaError.ILLEGAL_GENERATION,
+        KafkaError.UNKNOWN_MEMBER_ID,
+        KafkaError.REBALANCE_IN_PROGRESS,
+        KafkaError.STALE_MEMBER_EPOCH,
+        KafkaError.FENCED_MEMBER_EPOCH,
+    }
+)
 _BATCH = 5
 
 
@@ -73,12 +87,11 @@ def _send(producer: Producer, partition: int, values: tuple[int, ...]) -> int | 
 class Member:
     """A member of the group, with its history."""
 
-    def __init__(self, port: int, recorder: Recorder) -> None:
+    def __init__(self, port: int, recorder: Recorder, protocol: str) -> None:
         self._recorder = recorder
         self._rebalanced = False
         settings = {"group.id": GROUP, "enable.auto.commit": False, "auto.offset.reset": "earliest"}
-        times = {"session.timeout.ms": SESSION_MS, "heartbeat.interval.ms": 200, "fetch.wait.max.ms": 100}
-        self._consumer = Consumer({**_client(port), **settings, **times})
+        self._consumer = Consumer({**_client(port), **settings, **PROTOCOLS[protocol], "fetch.wait.max.ms": 100})
         recorder.begin(Subscribe())
         self._consumer.subscribe([TOPIC], on_assign=self._on_rebalance, on_revoke=self._on_rebalance)
         recorder.end(Outcome.OK, Subscribe())
@@ -116,9 +129,9 @@ class Member:
         self._consumer.close()
 
 
-def consume(port: int, number: int, path: Path, stop: Event) -> None:
+def consume(port: int, number: int, path: Path, stop: Event, protocol: str) -> None:
     """Be a member until told to stop, or killed."""
-    with closing(Recorder(path, f"member-{number}")) as recorder, closing(Member(port, recorder)) as member:
+    with closing(Recorder(path, f"member-{number}")) as recorder, closing(Member(port, recorder, protocol)) as member:
         while not stop.is_set():
             member.turn()
 

@@ -9,8 +9,9 @@ import os
 import random
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from itertools import cycle
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
@@ -24,14 +25,20 @@ from tests.crash.history import Commit, Outcome, Poll, Send, read_history
 KILLS = int(os.environ.get("LOGBROKER_GROUP_KILLS") or (16 if os.environ.get("CI") == "true" else 4))
 MEMBERS = 3
 PAUSE = (0.5, 2.5)
-SETTINGS = f"group_min_session_timeout_ms = {SESSION_MS}\ngroup_initial_rebalance_delay_ms = 100\n"
+SETTINGS = f"""
+group_min_session_timeout_ms = {SESSION_MS}
+group_initial_rebalance_delay_ms = 100
+group_consumer_session_timeout_ms = {SESSION_MS}
+group_consumer_heartbeat_interval_ms = 200
+"""
 
 
 class Clients:
     """The producer and the members, as processes that can be killed and replaced."""
 
-    def __init__(self, port: int, directory: Path) -> None:
+    def __init__(self, port: int, directory: Path, protocols: Sequence[str]) -> None:
         self._port = port
+        self._protocols = cycle(protocols)
         self._directory = directory
         self._spawn = multiprocessing.get_context("spawn")
         self._stop_members = self._spawn.Event()
@@ -49,7 +56,7 @@ class Clients:
     def _start_member(self) -> SpawnProcess:
         self._started += 1
         path = self._directory / f"member-{self._started}.history"
-        arguments = (self._port, self._started, path, self._stop_members)
+        arguments = (self._port, self._started, path, self._stop_members, next(self._protocols))
         process = self._spawn.Process(target=consume, args=arguments, daemon=True)
         process.start()
         return process
@@ -76,8 +83,8 @@ class Clients:
 
 
 @contextmanager
-def clients(port: int, directory: Path) -> Iterator[Clients]:
-    working = Clients(port, directory)
+def clients(port: int, directory: Path, protocols: Sequence[str]) -> Iterator[Clients]:
+    working = Clients(port, directory, protocols)
     try:
         yield working
     finally:
@@ -99,7 +106,10 @@ def kill_in_turn(broker: Broker, working: Clients, watcher: Watcher, chance: ran
 
 @pytest.mark.slow
 @pytest.mark.timeout(180 + 10 * KILLS)
-def test_a_group_processes_every_record_while_its_members_and_the_broker_are_killed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("protocols", [["classic"], ["consumer"]], ids="+".join)
+def test_a_group_processes_every_record_while_its_members_and_the_broker_are_killed(
+    tmp_path: Path, protocols: Sequence[str]
+) -> None:
     seed = random.SystemRandom().randrange(1 << 32)
     (tmp_path / "settings.toml").write_text(SETTINGS, encoding="utf-8")
     broker = Broker(tmp_path, ["--config", str(tmp_path / "settings.toml")], kafka=True)
@@ -108,7 +118,7 @@ def test_a_group_processes_every_record_while_its_members_and_the_broker_are_kil
         broker.wait_until_ready()
         create_topic(broker.kafka_port)
         with (
-            clients(broker.kafka_port, tmp_path) as working,
+            clients(broker.kafka_port, tmp_path, protocols) as working,
             closing(Watcher(broker.kafka_port, tmp_path / "watcher.history")) as watcher,
         ):
             kill_in_turn(broker, working, watcher, random.Random(seed))
