@@ -16,7 +16,7 @@ from logbroker.cli.output import duration, note, print_item, print_rows, timesta
 from logbroker.cli.positions import time_ms
 
 WATCH_S = 2.0
-_STATES = ("Empty", "PreparingRebalance", "CompletingRebalance", "Stable")
+_STATES = ("Empty", "PreparingRebalance", "CompletingRebalance", "Assigning", "Reconciling", "Stable")
 _LAG_COLUMNS = ("group", "topic", "partition", "committed", "end", "lag", "behind", "status")
 _OFFSET_COLUMNS = ("topic", "partition", "committed", "log_start_offset", "end", "lag", "behind", "status", "member_id")
 
@@ -47,7 +47,7 @@ def list_groups(invocation: Invocation, prefix: str, state: str | None) -> None:
     """List consumer groups, those whose name starts with PREFIX."""
     with _client(invocation) as client:
         rows = list(client.pages("/v1/groups", {"prefix": prefix, "state": state}))
-    print_rows(invocation, rows, ("group", "state", "protocol_type", "members"))
+    print_rows(invocation, rows, ("group", "type", "state", "protocol_type", "members"))
 
 
 @group.command("describe")
@@ -60,7 +60,7 @@ def describe(invocation: Invocation, name: str, what: str | None) -> None:
     with _client(invocation) as client:
         info = client.get(_path(name))
     if what == "members":
-        _print_members(invocation, info["members"])
+        _print_members(invocation, info)
     elif what == "partitions":
         _print_lags(invocation, info["partitions"], _OFFSET_COLUMNS)
     elif invocation.output != "table":
@@ -69,15 +69,18 @@ def describe(invocation: Invocation, name: str, what: str | None) -> None:
         members, partitions = info.pop("members"), info.pop("partitions")
         print_item(invocation, info)
         print()
-        _print_members(invocation, members)
+        _print_members(invocation, {**info, "members": members})
         print()
         _print_lags(invocation, partitions, _OFFSET_COLUMNS)
 
 
-def _print_members(invocation: Invocation, members: Sequence[Row]) -> None:
+def _print_members(invocation: Invocation, info: Row) -> None:
+    """Members of a consumer group also have epochs, and a target that they may not have reached."""
+    members: Sequence[Row] = info["members"]
     if invocation.output == "table":
-        members = [{**one, "assignment": _assignment(one["assignment"])} for one in members]
-    print_rows(invocation, members, ("member_id", "client_id", "client_host", "assignment"))
+        members = [{**one, **{name: _assignment(one[name]) for name in ("assignment", "target")}} for one in members]
+    more = ("protocol", "epoch", "target") if info["type"] == "consumer" else ()
+    print_rows(invocation, members, ("member_id", "client_id", "client_host", "assignment", *more))
 
 
 def _print_lags(invocation: Invocation, rows: Sequence[Row], columns: Sequence[str]) -> None:

@@ -59,7 +59,7 @@ def decide(draft: ConsumerDraft, classic: Draft, command: m.GroupCommand, commit
         case m.ForgetTopic():
             return offsets.forget_topic(classic, command, committed)
         case m.DescribeGroup():
-            return classic.decision(view(group))
+            return classic.decision(view(group, draft.limits))
         case m.DeleteGroup():
             return _delete(classic, group)
 
@@ -84,14 +84,14 @@ def _delete(classic: Draft, group: ConsumerState) -> Decision[m.GroupReply]:
 # -- what can be seen ----------------------------------------------------------------------------------------------------
 
 
-def view(group: ConsumerState) -> m.GroupView:
+def view(group: ConsumerState, limits: m.GroupLimits) -> m.GroupView:
     """The group as administrators see it. Members are also shown in the words of the classic protocol."""
-    members = tuple(_member_view(group, member) for member in group.members.values())
+    members = tuple(_member_view(group, member, limits) for member in group.members.values())
     details = ConsumerGroupView(group.target_epoch)
     return m.GroupView(group.state, group.epoch, m.CONSUMER_PROTOCOL_TYPE, group.assignor, None, members, details)
 
 
-def _member_view(group: ConsumerState, member: ce.ConsumerMember) -> m.MemberView:
+def _member_view(group: ConsumerState, member: ce.ConsumerMember, limits: m.GroupLimits) -> m.MemberView:
     now = group.current[member.member_id]
     owned: tuple[TopicPartition, ...] = tuple(sorted(now.owned))
     details = ConsumerMemberView(
@@ -110,7 +110,7 @@ def _member_view(group: ConsumerState, member: ce.ConsumerMember) -> m.MemberVie
         member.client_host,
         encode_subscription(Subscription(member.topics)),
         encode_assignment(Assignment(owned)),
-        member.classic.session_timeout_ms if member.classic is not None else 0,
+        member.classic.session_timeout_ms if member.classic is not None else limits.consumer_session_timeout_ms,
         member.rebalance_timeout_ms,
         details,
     )

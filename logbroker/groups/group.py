@@ -209,7 +209,7 @@ class Group:
     def view(self) -> m.GroupView:
         """The group as administrators see it."""
         if self.hard.consumer is not None:
-            return consumer_group.view(self.hard.consumer)
+            return consumer_group.view(self.hard.consumer, self.limits)
         group = self.soft
         is_stable = group.state is m.GroupState.STABLE
         members = tuple(

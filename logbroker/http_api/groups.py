@@ -12,13 +12,10 @@ from msgspec import UNSET, Meta, UnsetType
 
 from logbroker.broker.services import Services
 from logbroker.errors import GroupNotFound, InvalidRequest
+from logbroker.groups.consumer_messages import ConsumerMemberView
 from logbroker.groups.consumer_protocol import decode_assignment, subscribed_topics
 from logbroker.groups.lag import PartitionLag, total
-from logbroker.groups.messages import (
-    GroupState,
-    GroupView,
-    MemberView,
-)
+from logbroker.groups.messages import GroupKind, GroupState, GroupView, MemberView
 from logbroker.http_api.group_targets import PartitionRef
 from logbroker.http_api.paging import PageQuery, page_of
 from logbroker.http_api.requests import NoQuery, json_answer
@@ -30,7 +27,7 @@ class GroupsQuery(PageQuery, frozen=True):
 
     prefix: Annotated[str, Meta(description="Only groups whose id starts with this.")] = ""
     state: Annotated[
-        Literal["Empty", "PreparingRebalance", "CompletingRebalance", "Stable"] | UnsetType,
+        Literal["Empty", "PreparingRebalance", "CompletingRebalance", "Assigning", "Reconciling", "Stable"] | UnsetType,
         Meta(description="Only groups in this state."),
     ] = UNSET
 
@@ -39,6 +36,7 @@ class GroupItem(msgspec.Struct):
     """A group in a list."""
 
     group: str
+    type: str
     state: str
     protocol_type: str
     members: int
@@ -52,7 +50,11 @@ class GroupsOut(msgspec.Struct):
 
 
 class MemberOut(msgspec.Struct):
-    """A member. ``topics`` and ``assignment`` are empty while the group rebalances, null where they are not Kafka's."""
+    """A member. ``topics`` and ``assignment`` are empty while a classic group rebalances, null where they are not Kafka's.
+
+    In a group of type ``consumer``, ``protocol`` says which one the member itself speaks, ``epoch`` is the assignment
+    epoch it has reached, and ``target`` is what it will own once the group is stable; in a classic one these are null.
+    """
 
     member_id: str
     instance_id: str | None
@@ -62,6 +64,10 @@ class MemberOut(msgspec.Struct):
     rebalance_timeout_ms: int
     topics: list[str] | None
     assignment: list[PartitionRef] | None
+    protocol: str | None
+    epoch: int | None
+    pattern: str | None
+    target: list[PartitionRef] | None
 
 
 class PartitionLagOut(msgspec.Struct):
@@ -95,9 +101,14 @@ class LagOut(msgspec.Struct):
 
 
 class GroupOut(LagOut):
-    """A group, its members and how far it is behind."""
+    """A group, its members and how far it is behind. ``type`` is ``classic`` or ``consumer`` (KIP-848).
 
+    ``generation`` is the group epoch of the latter, ``assignment_epoch`` the one that its targets were made for.
+    """
+
+    type: str
     generation: int
+    assignment_epoch: int | None
     protocol_type: str
     protocol: str
     leader: str | None
@@ -130,6 +141,7 @@ async def list_groups(services: Services, request: web.Request, query: GroupsQue
     items = [
         GroupItem(
             one.group_id,
+            one.kind.value,
             one.state.value,
             one.protocol_type,
             len((await services.groups.describe(one.group_id)).members),
@@ -146,7 +158,9 @@ async def get_group(services: Services, request: web.Request, query: NoQuery) ->
     return json_answer(
         GroupOut(
             **msgspec.structs.asdict(lag),
+            type=view.kind.value,
             generation=view.generation,
+            assignment_epoch=view.consumer.assignment_epoch if view.consumer is not None else None,
             protocol_type=view.protocol_type,
             protocol=view.protocol,
             leader=view.leader,
@@ -206,7 +220,7 @@ def _assignment(member: MemberView) -> tuple[TopicPartition, ...] | None:
 
 def _member(member: MemberView) -> MemberOut:
     topics = subscribed_topics(member.metadata) if member.metadata else ()
-    assignment = _assignment(member)
+    assignment, details = _assignment(member), member.consumer
     return MemberOut(
         member_id=member.member_id,
         instance_id=member.instance_id,
@@ -216,7 +230,15 @@ def _member(member: MemberView) -> MemberOut:
         rebalance_timeout_ms=member.rebalance_timeout_ms,
         topics=None if topics is None else list(topics),
         assignment=None if assignment is None else [PartitionRef(*where) for where in assignment],
+        protocol=None if details is None else _protocol_of(details).value,
+        epoch=None if details is None else details.epoch,
+        pattern=None if details is None else details.pattern,
+        target=None if details is None else [PartitionRef(*where) for where in details.target],
     )
+
+
+def _protocol_of(member: ConsumerMemberView) -> GroupKind:
+    return GroupKind.CLASSIC if member.is_classic else GroupKind.CONSUMER
 
 
 async def delete_group(services: Services, request: web.Request, query: MissingOkQuery) -> web.Response:

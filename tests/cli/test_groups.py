@@ -49,7 +49,9 @@ def test_group_ls_shows_a_table(logbroker: CommandLine) -> None:
     fill(logbroker, "ls", group="ls-a")
     fill(logbroker, "ls2", group="ls-b")
     assert logbroker("group", "ls", "ls-").out == (
-        "GROUP  STATE  PROTOCOL TYPE  MEMBERS\nls-a   Empty                 0\nls-b   Empty                 0\n"
+        "GROUP  TYPE     STATE  PROTOCOL TYPE  MEMBERS\n"
+        "ls-a   classic  Empty                 0\n"
+        "ls-b   classic  Empty                 0\n"
     )
     assert logbroker("group", "ls", "ls-", "--state", "stable", "--no-headers").out == ""
     assert [row["group"] for row in logbroker("group", "ls", "ls-", "-o", "jsonl").rows] == ["ls-a", "ls-b"]

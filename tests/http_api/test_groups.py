@@ -8,6 +8,7 @@ import pytest_asyncio
 from prometheus_client.parser import text_string_to_metric_families
 
 from logbroker.clock import ManualClock
+from logbroker.groups.consumer_messages import ConsumerHeartbeat
 from tests.engine.fake import FakeEngine
 from tests.http_api.conftest import Answer, Door
 from tests.http_api.polling import GROUP, committed, joined, poll
@@ -33,7 +34,7 @@ async def test_a_group_is_listed_and_described(door: Door) -> None:
     member = await joined(door, client_id="app", instance_id="app-1")
     await poll(door, member)
     assert (await door("GET", "/v1/groups")).json["items"] == [
-        {"group": "g", "state": "Stable", "protocol_type": "consumer", "members": 1}
+        {"group": "g", "type": "classic", "state": "Stable", "protocol_type": "consumer", "members": 1}
     ]
     assert (await door("GET", "/v1/groups?state=Empty")).json["items"] == []
     assert (await door("GET", "/v1/groups?prefix=x")).json["items"] == []
@@ -48,6 +49,33 @@ async def test_a_group_is_listed_and_described(door: Door) -> None:
     assert (partition["committed"], partition["member_id"], partition["status"]) == (0, member, "OK")
     for path in ("/v1/groups/nix", "/v1/groups/nix/lag"):
         assert (await door("GET", path)).failure == (404, "GROUP_ID_NOT_FOUND")
+
+
+async def test_a_group_of_the_consumer_protocol_is_shown_with_epochs_and_targets(door: Door) -> None:
+    await door.topic(partitions=2)
+    for member_id in ("a", "b"):
+        command = ConsumerHeartbeat(
+            member_id=member_id, epoch=0, topics=("orders",), rebalance_timeout_ms=60_000, client_id="app", client_host="h"
+        )
+        await door.services.groups.consumer_heartbeat("g", command)
+    assert (await door("GET", "/v1/groups?state=Reconciling")).json["items"] == [
+        {"group": "g", "type": "consumer", "state": "Reconciling", "protocol_type": "consumer", "members": 2}
+    ]
+    group = (await door("GET", GROUP)).json
+    assert (group["type"], group["generation"], group["assignment_epoch"], group["protocol"]) == (
+        "consumer",
+        2,
+        2,
+        "uniform",
+    )
+    first, second = group["members"]
+    assert (first["protocol"], first["epoch"], first["topics"], first["session_timeout_ms"]) == (
+        *("consumer", 1, ["orders"]),
+        45_000,
+    )
+    assert (len(first["assignment"]), len(first["target"]), second["assignment"]) == (2, 1, [])
+    assert {one["partition"] for one in (*first["target"], *second["target"])} == {0, 1}
+    assert (await door("DELETE", GROUP)).failure == (409, "NON_EMPTY_GROUP")
 
 
 async def test_lag_is_what_is_unread_and_how_old_the_first_of_it_is(door: Door, clock: ManualClock) -> None:
