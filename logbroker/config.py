@@ -191,7 +191,7 @@ class BrokerConfig:
     """The settings of one broker process."""
 
     data_dir: str = _setting("./data", "Where everything is kept. One broker owns it at a time.")
-    http: str = _setting("127.0.0.1:8080", "HOST:PORT of the HTTP door; port 0 picks a free one.")
+    http: str = _setting("127.0.0.1:8080", "HOST:PORT of the HTTP door, or 'off'; port 0 picks a free one.")
     kafka: str = _setting("127.0.0.1:9092", "HOST:PORT of the Kafka door, or 'off'.")
     kafka_advertised: str = _setting(
         "", "HOST:PORT that Kafka clients are told to connect to; empty for the address the door listens on."

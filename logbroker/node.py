@@ -22,6 +22,7 @@ from logbroker.engine.embedded import EmbeddedEngine
 from logbroker.errors import FlushFailed, InvalidConfig
 from logbroker.http_api.server import HttpServer
 from logbroker.kafka_api.server import KafkaServer
+from logbroker.log.files import Files
 from logbroker.log.files.disk import DiskFiles
 
 log = logging.getLogger(__name__)
@@ -64,21 +65,31 @@ def refuse_public(setting: str, address: Address) -> None:
 
 
 class Node:
-    """One broker on one data directory. Make it inside a running loop."""
+    """One broker on one data directory. Make it inside a running loop.
 
-    def __init__(self, config: BrokerConfig, topic_defaults: TopicConfig, clock: Clock | None = None) -> None:
+    ``files`` takes the place of the directory, as ``MemoryFiles`` does for tests.
+    """
+
+    def __init__(
+        self,
+        config: BrokerConfig,
+        topic_defaults: TopicConfig,
+        clock: Clock | None = None,
+        files: Files | None = None,
+    ) -> None:
         self._config = config
-        self._http = parse_address("http", config.http)
+        self._http = parse_address("http", config.http) if config.http != DOOR_OFF else None
         self._kafka = parse_address("kafka", config.kafka) if config.kafka != DOOR_OFF else None
         advertised = config.kafka_advertised
         self._kafka_advertised = parse_address("kafka_advertised", advertised) if advertised else None
         if not config.insecure_public:
-            refuse_public("http", self._http)
+            if self._http is not None:
+                refuse_public("http", self._http)
             if self._kafka is not None:
                 refuse_public("kafka", self._kafka)
         self._clock = clock or SystemClock()
         self._topic_defaults = topic_defaults
-        self._engine = EmbeddedEngine(DiskFiles(config.data_dir), config, topic_defaults, self._clock)
+        self._engine = EmbeddedEngine(files or DiskFiles(config.data_dir), config, topic_defaults, self._clock)
         self._parts = AsyncExitStack()
         """What has been started, to be stopped in the reverse order."""
         self.services: Services | None = None
@@ -146,10 +157,11 @@ class Node:
     async def _open_doors(self, parts: AsyncExitStack, services: Services) -> None:
         doors: list[HttpServer | KafkaServer] = []
         parts.push_async_callback(_shut, doors)
-        http = HttpServer(services)
-        with _opening("http", self._http):
-            await http.start(*self._http)
-        doors.append(http)
+        if self._http is not None:
+            http = HttpServer(services)
+            with _opening("http", self._http):
+                await http.start(*self._http)
+            doors.append(http)
         if self._kafka is not None:
             kafka = KafkaServer(services)
             with _opening("kafka", self._kafka):
