@@ -14,6 +14,7 @@ from logbroker.broker.services import Services
 from logbroker.errors import InvalidRequest
 from logbroker.http_api.filters import FilterText
 from logbroker.http_api.paging import PageQuery, page_of
+from logbroker.http_api.payloads import Encoding
 from logbroker.http_api.queue_peek import PeekedOut, peeked_out
 from logbroker.http_api.queues import confirmed, queue_in
 from logbroker.http_api.requests import NoQuery, json_answer, read_json
@@ -43,6 +44,7 @@ class RedriveIn(SelectionIn, forbid_unknown_fields=True):
 
     rate: Annotated[float, Meta(gt=0, le=1_000_000)] | UnsetType = UNSET
     dry_run: bool = True
+    encoding: Encoding = "auto"
 
 
 class DiscardIn(SelectionIn, forbid_unknown_fields=True):
@@ -97,12 +99,12 @@ async def redrive(services: Services, request: web.Request, query: NoQuery) -> w
     """Send dead letters back; by default only count them."""
     queue = queue_in(services, request)
     wanted = await read_json(request, _redrive_decoder)
-    name, selection = queue.definition.name, _selection(wanted)
+    name, selection = queue.definition.name, selection_of(wanted)
     if wanted.dry_run:
         matched, sample = await services.operations.count(name, selection)
-        return json_answer(DryRunOut(True, matched, [peeked_out(one, "auto") for one in sample]))
+        return json_answer(DryRunOut(True, matched, [peeked_out(one, wanted.encoding) for one in sample]))
     rate = None if wanted.rate is UNSET else wanted.rate
-    return json_answer(BegunOut(_told(await services.operations.begin("redrive", name, selection, rate))), 202)
+    return json_answer(BegunOut(operation_out(await services.operations.begin("redrive", name, selection, rate))), 202)
 
 
 async def discard(services: Services, request: web.Request, query: NoQuery) -> web.Response:
@@ -110,11 +112,12 @@ async def discard(services: Services, request: web.Request, query: NoQuery) -> w
     queue = queue_in(services, request)
     wanted = await read_json(request, _discard_decoder)
     confirmed(queue, wanted.confirm)
-    begun = await services.operations.begin("discard", queue.definition.name, _selection(wanted))
-    return json_answer(BegunOut(_told(begun)), 202)
+    begun = await services.operations.begin("discard", queue.definition.name, selection_of(wanted))
+    return json_answer(BegunOut(operation_out(begun)), 202)
 
 
-def _selection(given: SelectionIn) -> Selection:
+def selection_of(given: SelectionIn) -> Selection:
+    """The selection. Raises InvalidRequest."""
     if given.ids is not UNSET and given.filter is not UNSET:
         raise InvalidRequest("give ids or a filter, not both; without either, all are meant")
     limit = None if given.max is UNSET else given.max
@@ -137,23 +140,24 @@ def _selection(given: SelectionIn) -> Selection:
 async def list_operations(services: Services, request: web.Request, query: PageQuery) -> web.Response:
     """List operations."""
     page, token = page_of(services.operations.all(), lambda one: one.id, query)
-    return json_answer(OperationsOut([_told(one) for one in page], token))
+    return json_answer(OperationsOut([operation_out(one) for one in page], token))
 
 
 async def get_operation(services: Services, request: web.Request, query: NoQuery) -> web.Response:
     """How far an operation is."""
-    return json_answer(_told(services.operations.get(request.match_info["id"])))
+    return json_answer(operation_out(services.operations.get(request.match_info["id"])))
 
 
 async def cancel_operation(services: Services, request: web.Request, query: NoQuery) -> web.Response:
     """Stop an operation where it is."""
-    return json_answer(_told(await services.operations.cancel(request.match_info["id"])))
+    return json_answer(operation_out(await services.operations.cancel(request.match_info["id"])))
 
 
 async def resume_operation(services: Services, request: web.Request, query: NoQuery) -> web.Response:
     """Go on with an operation that was cancelled or has failed."""
-    return json_answer(_told(await services.operations.resume(request.match_info["id"])))
+    return json_answer(operation_out(await services.operations.resume(request.match_info["id"])))
 
 
-def _told(one: Operation) -> OperationOut:
+def operation_out(one: Operation) -> OperationOut:
+    """An operation as it is told."""
     return OperationOut(**{name: getattr(one, name) for name in OperationOut.__struct_fields__})

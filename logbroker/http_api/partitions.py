@@ -106,11 +106,12 @@ async def list_partitions(services: Services, request: web.Request, query: PageQ
     """List the partitions of a topic."""
     info = services.topics.get(request.match_info["topic"])
     numbers, token = page_of(range(info.partitions), lambda number: number, query)
-    items = [await _partition_or_damage(services, TopicPartition(info.name, number)) for number in numbers]
+    items = [await partition_or_damage(services, TopicPartition(info.name, number)) for number in numbers]
     return json_answer(PartitionsOut(items, token))
 
 
-async def _partition_or_damage(services: Services, where: TopicPartition) -> PartitionOut:
+async def partition_or_damage(services: Services, where: TopicPartition) -> PartitionOut:
+    """A partition as it is told, although it may be damaged."""
     try:
         return await _partition(services, where)
     except PartitionDamaged as damage:

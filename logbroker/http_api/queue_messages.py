@@ -239,14 +239,19 @@ async def extend(services: Services, request: web.Request, query: NoQuery) -> we
     queue = queue_in(services, request)
     wanted = (await read_json(request, _extend_decoder)).entries
     for index, one in enumerate(wanted):
-        if 0 < one.visibility_timeout_ms < MIN_LEASE_MS:
-            raise InvalidRequest(f"visibility_timeout_ms is 0 or at least {MIN_LEASE_MS}, at #/entries/{index}")
+        check_lease(index, one.visibility_timeout_ms)
     receipts = _receipts([one.receipt for one in wanted])
     return _answer(
         await queue.settle.extend(
             [(receipt, one.visibility_timeout_ms) for receipt, one in zip(receipts, wanted, strict=True)]
         )
     )
+
+
+def check_lease(index: int, lease_ms: int) -> None:
+    """Raise InvalidRequest for a lease that is too short to be one."""
+    if 0 < lease_ms < MIN_LEASE_MS:
+        raise InvalidRequest(f"visibility_timeout_ms is 0 or at least {MIN_LEASE_MS}, at #/entries/{index}")
 
 
 def _receipts(given: Sequence[str]) -> list[Receipt]:

@@ -127,16 +127,16 @@ _encoder = msgspec.json.Encoder()
 async def list_messages(services: Services, request: web.Request, query: PeekQuery) -> web.StreamResponse:
     """Look at messages in a state; as NDJSON all of them."""
     queue = queue_in(services, request)
-    after = Cursor() if query.page_token is UNSET else _cursor(query.page_token)
+    after = Cursor() if query.page_token is UNSET else cursor_from(query.page_token)
     if accepts(request, JSON, NDJSON) == NDJSON:
         return await _exported(request, queue, query, after)
-    page = await queue.peek.page(MessageState(query.state), after, query.page_size, _filter(query))
+    page = await queue.peek.page(MessageState(query.state), after, query.page_size, filter_of(query))
     items = [peeked_out(one, query.encoding) for one in page.items]
-    return json_answer(PeekOut(items, None if page.next is None else _token(page.next)))
+    return json_answer(PeekOut(items, None if page.next is None else cursor_token(page.next)))
 
 
 async def _exported(request: web.Request, queue: Dispatcher, query: PeekQuery, after: Cursor) -> web.StreamResponse:
-    wanted = _filter(query)
+    wanted = filter_of(query)
     answer = web.StreamResponse(headers={"Content-Type": NDJSON, "X-Request-Id": request[REQUEST_ID]})
     await answer.prepare(request)
     lines: list[bytes] = []
@@ -215,7 +215,8 @@ def _named(services: Services, request: web.Request) -> tuple[Dispatcher, Messag
     return queue, message_id
 
 
-def _filter(query: PeekQuery) -> PeekFilter:
+def filter_of(query: PeekQuery) -> PeekFilter:
+    """Which messages are meant. Raises InvalidRequest."""
     headers: dict[str, bytes] | None = None
     if query.header is not UNSET:
         name, equals, value = query.header.partition("=")
@@ -267,11 +268,13 @@ def _fields(line: msgspec.Struct) -> Sequence[Any]:
     return msgspec.structs.astuple(line)
 
 
-def _token(cursor: Cursor) -> str:
+def cursor_token(cursor: Cursor) -> str:
+    """The token of the page that begins there."""
     return base64.urlsafe_b64encode(msgspec.json.encode(cursor)).decode().rstrip("=")
 
 
-def _cursor(token: str) -> Cursor:
+def cursor_from(token: str) -> Cursor:
+    """Where the page of a token begins. Raises InvalidRequest."""
     try:
         return msgspec.json.decode(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)), type=Cursor)
     except (binascii.Error, ValueError, msgspec.MsgspecError):

@@ -121,7 +121,7 @@ _purge_decoder = msgspec.json.Decoder(PurgeIn)
 async def list_queues(services: Services, request: web.Request, query: QueuesQuery) -> web.Response:
     """List queues."""
     queues, token = page_of(services.queues.list(query.prefix), lambda one: one.definition.name, query)
-    return json_answer(QueuesOut([await _told(services, queue) for queue in queues], token))
+    return json_answer(QueuesOut([await queue_out(services, queue) for queue in queues], token))
 
 
 async def put_queue(services: Services, request: web.Request, query: QueuePutQuery) -> web.Response:
@@ -222,10 +222,11 @@ def confirmed(queue: Dispatcher, given: str) -> None:
 
 
 async def _described(services: Services, queue: Dispatcher, status: int) -> web.Response:
-    return json_answer(await _told(services, queue), status, {"ETag": f'"{services.queues.tag_of(queue)}"'})
+    return json_answer(await queue_out(services, queue), status, {"ETag": f'"{services.queues.tag_of(queue)}"'})
 
 
-async def _told(services: Services, queue: Dispatcher) -> QueueOut:
+async def queue_out(services: Services, queue: Dispatcher) -> QueueOut:
+    """A queue as it is told."""
     since = services.clock.now().wall_ms - ACTIVE_MS
     return QueueOut(
         queue.definition.name,

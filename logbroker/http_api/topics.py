@@ -169,9 +169,10 @@ def source_of(info: TopicInfo, name: str) -> str:
     return "default" if getattr(info.config, name) == getattr(TopicConfig(), name) else "server"
 
 
-async def _described(services: Services, info: TopicInfo, status: int) -> web.Response:
+async def topic_out(services: Services, info: TopicInfo) -> TopicOut:
+    """A topic as it is told."""
     size: TopicSize = await services.topics.size(info)
-    body = TopicOut(
+    return TopicOut(
         name=info.name,
         id=str(info.id),
         kind=kind_of(info),
@@ -183,4 +184,7 @@ async def _described(services: Services, info: TopicInfo, status: int) -> web.Re
         owner=info.owner,
         config=dict(info.overrides),
     )
-    return json_answer(body, status, {"ETag": etag(info)})
+
+
+async def _described(services: Services, info: TopicInfo, status: int) -> web.Response:
+    return json_answer(await topic_out(services, info), status, {"ETag": etag(info)})
