@@ -480,6 +480,18 @@ class Unreachable(LogbrokerError):
     retriable = True
 
 
+class Closed(LogbrokerError):
+    """The client, producer or consumer is closed, or not open yet: use it inside its context."""
+
+    code = "CLOSED"
+
+
+class UsedAfterFork(LogbrokerError):
+    """The client was made in another process: make one in each process, after the fork."""
+
+    code = "USED_AFTER_FORK"
+
+
 class Throttled(LogbrokerError):
     """Too much at once: try again later."""
 

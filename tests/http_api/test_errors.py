@@ -55,7 +55,7 @@ def test_the_contract_of_codes_statuses_and_kafka_numbers_holds(code: str) -> No
 
 
 def test_no_error_falls_through_to_500_by_accident() -> None:
-    inside = {"DATA_DIRECTORY", "UNREACHABLE"}  # never leave through this door
+    inside = {"DATA_DIRECTORY", "UNREACHABLE", "CLOSED", "USED_AFTER_FORK"}  # never leave through this door
     known = [*STATUS][1:]
     unmapped = {kind.code for kind in error_kinds().values() if not issubclass(kind, tuple(known))}
     assert unmapped - inside == {"INTERNAL"}
