@@ -1,0 +1,89 @@
+"""``connect(url)``: the asynchronous client.
+
+What lives here: what hangs where. Subscriptions and services get objects of their own beside ``queue``, over the same
+driver.
+"""
+
+import os
+import socket
+from collections.abc import AsyncGenerator, Sequence
+from types import TracebackType
+from typing import Self
+
+from logbroker.client.aio.dead_letters import AsyncOperations
+from logbroker.client.aio.driver import Carrier, Driver
+from logbroker.client.aio.producer import AsyncProducer
+from logbroker.client.aio.queue import AsyncQueue
+from logbroker.client.aio.queues import AsyncQueues
+from logbroker.client.aio.topics import AsyncTopics
+from logbroker.client.calls.records import Record
+from logbroker.client.durations import Duration, to_ms
+from logbroker.client.positions import Start
+from logbroker.client.reading import TopicReader
+
+
+def connect(url: str, *, timeout: Duration = "30s") -> "AsyncClient":
+    """A client of the broker at ``url``, to be entered: ``async with connect(url) as lb``. Raises InvalidRequest.
+
+    ``timeout`` bounds each answer, on top of what the broker was asked to wait.
+    """
+    from logbroker.client.aio.http import HttpCarrier  # aiohttp takes long to import, and in process it is not needed
+
+    return AsyncClient(HttpCarrier(url, to_ms(timeout) / 1_000))
+
+
+def default_consumer() -> str:
+    """How a consumer is called that does not say: by machine and process."""
+    return f"{socket.gethostname()}-{os.getpid()}"
+
+
+class AsyncClient:
+    """A broker, as a client sees it. Use it as a context; leaving it closes producers and consumers that are open."""
+
+    def __init__(self, carrier: Carrier) -> None:
+        self._driver = Driver(carrier)
+        self.topics = AsyncTopics(self._driver)
+        self.queues = AsyncQueues(self._driver)
+        self.operations = AsyncOperations(self._driver)
+
+    async def __aenter__(self) -> Self:
+        await self._driver.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close what is open, and the client."""
+        await self._driver.close()
+
+    def producer(self, topic: str, *, idempotent: bool = False, linger: Duration = 0) -> AsyncProducer:
+        """A producer, to be entered. ``linger``: how long a record waits for others to go with.
+
+        ``idempotent``: each record is written once although requests are repeated.
+        """
+        return AsyncProducer(self._driver, topic, idempotent=idempotent, linger=linger)
+
+    async def read(
+        self,
+        topic: str,
+        *,
+        start: Start = "earliest",
+        follow: bool = False,
+        filter: str | None = None,
+        partitions: Sequence[int] | None = None,
+    ) -> AsyncGenerator[Record, None]:
+        """The records of a topic, without a group: up to its present end, or with ``follow`` as they come.
+
+        Each partition is in order. Raises UnknownTopicOrPartition, OffsetOutOfRange, InvalidOffset.
+        """
+        reader = TopicReader(topic, start, follow=follow, filter=filter, partitions=partitions)
+        while (records := await self._driver.run(reader.more())) is not None:
+            for record in records:
+                yield record
+
+    def queue(self, name: str) -> AsyncQueue:
+        """One queue. The broker is asked for nothing yet."""
+        return AsyncQueue(self._driver, name, default_consumer())

@@ -1,0 +1,67 @@
+"""``Broker``: a whole broker in this process, with the verbs of the client.
+
+What lives here: making one, on disk or in memory. What may not: verbs; those are the client's.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from logbroker.client.aio.client import AsyncClient
+from logbroker.clock import Clock
+from logbroker.config import BrokerConfig, TopicConfig, configured
+from logbroker.embedded.carrier import EmbeddedCarrier
+from logbroker.errors import Closed
+from logbroker.log.files.memory import MemoryFiles
+from logbroker.node import DOOR_OFF, Node
+
+_IN_PROCESS = BrokerConfig(http=DOOR_OFF, kafka=DOOR_OFF, group_initial_rebalance_delay_ms=0)
+"""No door is open, and a consumer need not wait for others that a process starts together with it."""
+
+
+class Broker(AsyncClient):
+    """A broker and its client in one. Make it with ``open`` or ``memory``, and use it as a context."""
+
+    def __init__(self, carrier: EmbeddedCarrier) -> None:
+        super().__init__(carrier)
+        self._carrier = carrier
+
+    @classmethod
+    def open(
+        cls,
+        path: str | Path,
+        *,
+        clock: Clock | None = None,
+        topic_defaults: Mapping[str, Any] | None = None,
+        **settings: Any,
+    ) -> Self:
+        """The broker on a data directory, which is made if it is not there.
+
+        ``settings`` are those of a broker, ``topic_defaults`` those of topics, as config/logbroker.toml explains them;
+        ``http="127.0.0.1:8080"`` and ``kafka=`` open doors too. Raises InvalidConfig; DataDirectoryError on entering.
+        """
+        config = configured(_IN_PROCESS, {**settings, "data_dir": str(path)})
+        topics = configured(TopicConfig(), topic_defaults or {})
+        return cls(EmbeddedCarrier(lambda: Node(config, topics, clock)))
+
+    @classmethod
+    def memory(
+        cls, *, clock: Clock | None = None, topic_defaults: Mapping[str, Any] | None = None, **settings: Any
+    ) -> Self:
+        """A broker that keeps everything in memory and nothing beyond its end, for tests. Arguments as of ``open``."""
+        config = configured(_IN_PROCESS, settings)
+        topics = configured(TopicConfig(), topic_defaults or {})
+        files = MemoryFiles()
+        return cls(EmbeddedCarrier(lambda: Node(config, topics, clock, files)))
+
+    @property
+    def node(self) -> Node:
+        """The broker itself. Raises Closed before it is entered and after it is left."""
+        if self._carrier.node is None:
+            raise Closed
+        return self._carrier.node
+
+    @property
+    def listeners(self) -> Mapping[str, str]:
+        """Where each open door listens, by its name."""
+        return self.node.listeners
