@@ -19,11 +19,13 @@ from logbroker.errors import (
     UnknownTopicOrPartition,
     UnsupportedMediaType,
 )
-from logbroker.http_api import operations, queue_messages, queue_peek, queues, subscriptions
+from logbroker.http_api import operations, queue_messages, queue_peek, queues, subscription_stream, subscriptions
 from logbroker.http_api.paging import PageQuery
+from logbroker.http_api.queue_payloads import MessageOut
 from logbroker.http_api.queue_routes import settlements
 from logbroker.http_api.requests import JSON, NDJSON
 from logbroker.http_api.route import Route
+from logbroker.http_api.tail import EVENT_STREAM
 
 _SUBSCRIPTION = "/v1/subscriptions/{subscription}"
 _MESSAGE = _SUBSCRIPTION + "/messages/{id}"
@@ -112,6 +114,16 @@ SUBSCRIPTION_ROUTES: tuple[Route, ...] = (
         body={JSON: subscriptions.SubscriptionSeekIn},
         answer={JSON: subscriptions.SubscriptionSeekOut},
         errors=(*_TAKES, *_LEADS),
+    ),
+    Route(
+        "GET",
+        _SUBSCRIPTION + "/stream",
+        "stream",
+        _TAG,
+        subscription_stream.stream,
+        query=subscription_stream.StreamQuery,
+        answer={NDJSON: MessageOut, EVENT_STREAM: str},
+        errors=_FINDS,
     ),
     Route(
         "GET",

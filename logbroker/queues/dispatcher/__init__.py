@@ -8,5 +8,6 @@ from logbroker.queues.dispatcher.definition import Definition, View
 from logbroker.queues.dispatcher.dispatcher import Dispatcher
 from logbroker.queues.dispatcher.receiving import Received, Want
 from logbroker.queues.dispatcher.sending import Sent
+from logbroker.queues.dispatcher.streaming import Stream
 
-__all__ = ["Definition", "Dispatcher", "Received", "Sent", "View", "Want"]
+__all__ = ["Definition", "Dispatcher", "Received", "Sent", "Stream", "View", "Want"]

@@ -19,6 +19,7 @@ from logbroker.model import Record
 from logbroker.queues import commands as c
 from logbroker.queues import events as e
 from logbroker.queues.acquire import MAX_EXPIRING
+from logbroker.queues.dispatcher.bell import Bell
 from logbroker.queues.dispatcher.definition import View
 from logbroker.queues.dispatcher.letters import DeadLetters
 from logbroker.queues.dispatcher.mover import QueueMover
@@ -34,12 +35,13 @@ from logbroker.queues.dispatcher.tally import Counters, Tally
 from logbroker.queues.dispatcher.upkeep import Upkeep
 from logbroker.queues.dispatcher.watch import Watch
 from logbroker.queues.leases import LeaseMachine
-from logbroker.queues.positions import MessageId, Place, Source, index_of
+from logbroker.queues.positions import MessageId, Place, Receipt, Source, index_of
 from logbroker.queues.rules import LeaseRules
 
 log = logging.getLogger(__name__)
 
 UPKEEP_S = 1.0
+_SETTLING = (e.Acked, e.Released, e.Copied, e.Finished, e.Purged, e.Sought)
 _WAKING = (e.Released, e.Waiting, e.Purged, e.Sought, e.MoveDropped, e.Finished, e.Copied, e.Voided)
 
 
@@ -83,6 +85,8 @@ class Dispatcher:
         self.letters = DeadLetters(self.partitions, self.peek)
         self.settle = Settlements(self.partitions, clock, definition.incarnation)
         self.size = QueueSize(self.partitions, clock, self.settings.max_size)
+        self.settled = Bell()
+        """Rung when a lease may have ended."""
         self._heard = asyncio.Event()
         self._has_died = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -98,6 +102,8 @@ class Dispatcher:
         self._heard.set()
         if type(event) in _WAKING or (type(event) is e.Acked and self._acks_free_others()):
             self._watch.look_again()
+        if type(event) in _SETTLING:
+            self.settled.ring_all()
         if isinstance(event, e.Copied) and event.to.source is Source.DEAD:
             self._has_died.set()
 
@@ -157,6 +163,7 @@ class Dispatcher:
         """Answer long polls now."""
         self.closing = True
         self._receiver.bell.ring_all()
+        self.settled.ring_all()
 
     def release_holds(self) -> None:
         """The queue is being deleted: its topics are held no more."""
@@ -214,6 +221,11 @@ class Dispatcher:
             age_s = max(0, self._clock.now().wall_ms - received.timestamp_ms) / 1_000
             self.tally.counters.waited.observe(age_s, self.definition.name)
         return received
+
+    def is_leased(self, receipt: Receipt) -> bool:
+        """Whether the lease a receipt stands for has not ended."""
+        lease = self.partitions[receipt.partition].machine.lease(receipt.number)
+        return lease is not None and (lease.run, lease.grant.position) == (receipt.run, receipt.position)
 
     async def give_back(self, received: Sequence[Received]) -> None:
         """Release deliveries of which the caller never heard."""
