@@ -12,7 +12,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from logbroker.broker.services import Services
 from logbroker.http_api.exposition import BrokerCollector, topic_samples
 from logbroker.http_api.group_metrics import GroupCollector, group_samples
-from logbroker.http_api.queue_metrics import QueueCollector, queue_samples
+from logbroker.http_api.queue_metrics import ViewCollector, view_samples
 from logbroker.http_api.requests import NoQuery, json_answer
 
 
@@ -85,5 +85,5 @@ async def metrics(services: Services, request: web.Request, query: NoQuery) -> w
     GCCollector(registry=registry)
     registry.register(BrokerCollector(services, await topic_samples(services)))
     registry.register(GroupCollector(await group_samples(services)))
-    registry.register(QueueCollector(await queue_samples(services)))
+    registry.register(ViewCollector(await view_samples(services)))
     return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})

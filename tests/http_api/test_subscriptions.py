@@ -174,3 +174,24 @@ async def test_a_snapshot_is_kept_gone_back_to_and_forgotten(door: Door, sub: Su
     assert (await door("DELETE", "/v1/snapshots/before")).status == 204
     assert (await door("GET", "/v1/snapshots/before")).failure == (404, "SNAPSHOT_NOT_FOUND")
     assert (await door("PUT", "/v1/snapshots/x", {"subscription": "none"})).failure == (404, "SUBSCRIPTION_NOT_FOUND")
+
+
+async def test_what_happens_is_counted_without_partitions(door: Door, sub: Sub) -> None:
+    await door.topic()
+    await door.produce({"value": "a"}, {"value": "b"}, {"value": "c"}, {"value_json": {"n": 1}})
+    await sub.create(filter='value.n == 1 || value == "a"')
+    taken = await sub.pull()
+    await sub.ack(taken[0])
+    lines = (await door("GET", "/metrics")).body.decode().splitlines()
+    for line in (
+        'logbroker_subscription_messages{state="in_flight",subscription="audit"} 1.0',
+        'logbroker_subscription_backlog{subscription="audit"} 1.0',
+        'logbroker_subscription_received_total{subscription="audit"} 2.0',
+        'logbroker_subscription_acked_total{subscription="audit"} 1.0',
+        'logbroker_subscription_filtered_total{subscription="audit"} 2.0',
+        'logbroker_subscription_filter_errors_total{subscription="audit"} 2.0',
+    ):
+        assert line in lines, [line for line in lines if "subscription" in line]
+    assert not [line for line in lines if "subscription" in line and "partition=" in line]
+    totals = (await sub.get())["totals"]
+    assert (totals["filtered"], totals["filter_errors"], totals["expired_unacked"]) == (2, 2, 0)

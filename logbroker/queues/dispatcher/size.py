@@ -31,6 +31,11 @@ class Counts(NamedTuple):
     dead: int
     parked: int
 
+    @property
+    def backlog(self) -> int:
+        """All but the dead letters."""
+        return self.ready + self.in_flight + self.delayed + self.retrying
+
 
 class QueueSize:
     """The size of one queue."""
