@@ -56,6 +56,9 @@ class Naive:
     ends: dict[Source, int] = field(default_factory=lambda: dict.fromkeys(Source, 0))
     messages: list[Msg] = field(default_factory=list)
     lines: dict[str, list[Msg]] = field(default_factory=dict)
+    sent: list[tuple[str, str | None, int, int]] = field(default_factory=list)
+    """Value, key, offset and time of what was ever sent to the source."""
+    marks: list[tuple[int, int]] = field(default_factory=list)
 
     def open(self, *sources: Source) -> list[Msg]:
         return [m for m in self.messages if m.at is not None and m.at.source in (sources or Source)]
@@ -180,6 +183,25 @@ class Naive:
     def purge(self) -> None:
         for m in self.open(Source.SOURCE, Source.RETRY):
             self.done(m)
+
+    def seek(self, offset: int) -> None:
+        for m in self.open(Source.SOURCE, Source.RETRY):
+            self.done(m)
+        self.lines.clear()
+        self.marks.clear()
+        again = [one for one in self.sent if one[2] >= offset]
+        self.messages += [Msg(value, key, Position(Source.SOURCE, at), ms, ms) for value, key, at, ms in again]
+
+    def age(self, keep_ms: int, frontier: int, step_ms: int) -> int:
+        """Drop what nobody took; below which offset."""
+        before = max((end for ms, end in self.marks if ms + keep_ms <= self.wall), default=0)
+        end = self.ends[Source.SOURCE]
+        last_ms, last_end = self.marks[-1] if self.marks else (self.wall - keep_ms, 0)
+        if end > max(last_end, frontier) and last_ms + step_ms <= self.wall:
+            self.marks.append((self.wall, end))
+        for m in [m for m in self.open(Source.SOURCE) if m.held is None and m.at is not None and m.at.offset < before]:
+            self.done(m)
+        return before
 
     def crash(self, mono: int) -> None:
         for m in self.messages:

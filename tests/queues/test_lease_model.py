@@ -7,6 +7,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from logbroker.errors import LeaseLost
 from logbroker.queues import commands as c
+from logbroker.queues.aging import MARKS
 from logbroker.queues.positions import Position, Source, index_of
 from logbroker.queues.redelivery import RetryKind, RetryPolicy
 from logbroker.queues.rules import LeaseRules
@@ -15,6 +16,7 @@ from tests.queues.world import World, text
 
 pick = st.integers(0, 1_000)
 keys = st.sampled_from([None, "a", "b"])
+KEEP_MS = 45_000
 delays = st.sampled_from([0, 1, 50, 1_000, 7_000])
 
 
@@ -28,6 +30,8 @@ class Model(RuleBasedStateMachine):
         self.model = Naive(rules, self.world.clock.now().wall_ms)
         self.leases: list[tuple[Msg, Held]] = []
         self.count = 0
+        self.left_out: set[int] = set()
+        self.world.takes = lambda record: record.offset not in self.left_out
 
     def add(self, key: str | None, at: Position, due: int) -> Msg:
         message = Msg(f"m{self.count}", key, at, due, due)
@@ -39,7 +43,15 @@ class Model(RuleBasedStateMachine):
 
     @rule(key=keys)
     def publish(self, key: str | None) -> None:
-        self.world.publish(self.add(key, self.model.place(Source.SOURCE), self.model.wall).value, key=key)
+        message = self.add(key, self.model.place(Source.SOURCE), self.model.wall)
+        self.model.sent.append((message.value, key, self.model.ends[Source.SOURCE] - 1, self.model.wall))
+        self.world.publish(message.value, key=key)
+
+    @rule(key=keys, count=st.integers(1, 3))
+    def publish_what_the_filter_leaves_out(self, key: str | None, count: int) -> None:
+        for _ in range(count):
+            self.left_out.add(self.model.place(Source.SOURCE).offset)
+            self.world.publish("left out", key=key)
 
     @rule(key=keys, delay=delays)
     def publish_later(self, key: str | None, delay: int) -> None:
@@ -167,6 +179,20 @@ class Model(RuleBasedStateMachine):
             self.model.purge()
             self.world.do(c.Purge(self.model.ends[Source.SOURCE], self.model.ends[Source.RETRY]))
 
+    @rule(n=st.integers(0, 4), back=st.integers(0, 8))
+    def seek(self, n: int, back: int) -> None:
+        if n == 0:
+            offset = max(0, self.model.ends[Source.SOURCE] - back)
+            self.model.seek(offset)
+            self.world.do(c.Seek(offset))
+
+    @rule()
+    def age(self) -> None:
+        frontier = self.world.machine.floor(Source.SOURCE)
+        before = self.model.age(KEEP_MS, frontier, KEEP_MS // MARKS)
+        self.world.do(c.Age(self.model.ends[Source.SOURCE], KEEP_MS))
+        assert all(self.world.machine.is_finished(Position(Source.SOURCE, one)) for one in self.left_out if one < before)
+
     @rule(mono=st.sampled_from([5, 10_000_000]))
     def crash(self, mono: int) -> None:
         before = self.world.machine._state.hard
@@ -192,7 +218,13 @@ class Model(RuleBasedStateMachine):
         if not hasattr(self, "world"):
             return
         machine, model = self.world.machine, self.model
-        assert self.world.open_positions() == {m.value: [m.at] for m in model.messages if m.at is not None}
+        expected: dict[str, list[Position]] = {}
+        for m in sorted(model.open(), key=lambda m: m.at or (0, 0)):
+            expected.setdefault(m.value, []).append(m.at or Position(Source.DEAD, -1))
+        found = self.world.open_positions()
+        unread = found.pop("left out", [])
+        assert found == expected
+        assert all(position.offset >= machine.read_next for position in unread)
         assert machine.in_flight == sum(m.held is not None for m in model.messages)
         assert machine.dead == len(model.open(Source.DEAD))
         assert machine.parked == model.parked()

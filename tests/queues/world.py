@@ -5,7 +5,7 @@ answers wait for the flush they ask for, moves are appended in order and reporte
 are read. ``auto`` flushes everything at once; without it nothing is flushed until the test says so.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,6 +60,8 @@ class World:
         self.answers: dict[int, Any] = {}
         self.appended: list[tuple[Move, int]] = []
         self.fail_moves: LogbrokerError | None = None
+        self.takes: Callable[[StoredRecord], bool] = lambda record: True
+        """The filter of the view."""
         self.incarnation = incarnation
         self.runs = 0
         self._token = 0
@@ -214,7 +216,8 @@ class World:
         start = self.machine.intake
         source = self.logs[Source.SOURCE]
         if start is not None and start < source.flushed:
-            self.do(c.TakeIn(start, tuple(arrived(record) for record in source.read(start)), source.flushed))
+            chosen = filter(self.takes, source.read(start))
+            self.do(c.TakeIn(start, tuple(map(arrived, chosen)), source.flushed))
         while positions := self.machine.wanted(self.clock.now(), 100):
             found = [(at, self.logs[at.source].records[at.offset]) for at in positions]
             self.do(c.Lose(tuple(at for at, record in found if record is None)))
