@@ -9,8 +9,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from logbroker.client.aio.client import AsyncClient as AsyncClient
     from logbroker.client.aio.client import connect as connect
+    from logbroker.client.aio.worker import Context as Context
+    from logbroker.client.aio.worker import Worker as Worker
+    from logbroker.client.calls.messages import Delivery as Delivery
     from logbroker.client.calls.records import Record as Record
     from logbroker.client.calls.records import RecordMetadata as RecordMetadata
+    from logbroker.client.handling import DeadLetter as DeadLetter
+    from logbroker.client.handling import Retry as Retry
+    from logbroker.client.inbox import Inbox as Inbox
     from logbroker.client.settling import message as message
     from logbroker.clock import ManualClock as ManualClock
     from logbroker.embedded import Broker as Broker
@@ -21,10 +27,16 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "AsyncClient": "logbroker.client.aio.client",
     "Broker": "logbroker.embedded",
+    "Context": "logbroker.client.aio.worker",
+    "DeadLetter": "logbroker.client.handling",
+    "Delivery": "logbroker.client.calls.messages",
+    "Inbox": "logbroker.client.inbox",
     "LogbrokerError": "logbroker.errors",
     "ManualClock": "logbroker.clock",
     "Record": "logbroker.client.calls.records",
     "RecordMetadata": "logbroker.client.calls.records",
+    "Retry": "logbroker.client.handling",
+    "Worker": "logbroker.client.aio.worker",
     "connect": "logbroker.client.aio.client",
     "message": "logbroker.client.settling",
 }

@@ -13,7 +13,7 @@ import logging
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from logbroker.broker.services import Services, services_on
 from logbroker.clock import Clock, SystemClock
@@ -24,6 +24,9 @@ from logbroker.http_api.server import HttpServer
 from logbroker.kafka_api.server import KafkaServer
 from logbroker.log.files import Files
 from logbroker.log.files.disk import DiskFiles
+
+if TYPE_CHECKING:
+    from aiohttp.typedefs import Middleware
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +70,8 @@ def refuse_public(setting: str, address: Address) -> None:
 class Node:
     """One broker on one data directory. Make it inside a running loop.
 
-    ``files`` takes the place of the directory, as ``MemoryFiles`` does for tests.
+    ``files`` takes the place of the directory, as ``MemoryFiles`` does for tests; ``around_http`` stands around every
+    request over HTTP.
     """
 
     def __init__(
@@ -76,6 +80,7 @@ class Node:
         topic_defaults: TopicConfig,
         clock: Clock | None = None,
         files: Files | None = None,
+        around_http: "Sequence[Middleware]" = (),
     ) -> None:
         self._config = config
         self._http = parse_address("http", config.http) if config.http != DOOR_OFF else None
@@ -87,6 +92,7 @@ class Node:
                 refuse_public("http", self._http)
             if self._kafka is not None:
                 refuse_public("kafka", self._kafka)
+        self._around_http = around_http
         self._clock = clock or SystemClock()
         self._topic_defaults = topic_defaults
         self._engine = EmbeddedEngine(files or DiskFiles(config.data_dir), config, topic_defaults, self._clock)
@@ -135,7 +141,7 @@ class Node:
         self._follow_disk(services)
         watch = asyncio.create_task(self._watch_disk(services), name="disk space")
         parts.push_async_callback(_cancelled, watch)
-        upkeep = asyncio.create_task(self._upkeep(services), name="upkeep")
+        upkeep = asyncio.create_task(self._upkeep(), name="upkeep")
         parts.push_async_callback(_cancelled, upkeep)
         services.lifecycle.report("recovery", True)
         await self._open_doors(parts, services)
@@ -158,7 +164,7 @@ class Node:
         doors: list[HttpServer | KafkaServer] = []
         parts.push_async_callback(_shut, doors)
         if self._http is not None:
-            http = HttpServer(services)
+            http = HttpServer(services, self._around_http)
             with _opening("http", self._http):
                 await http.start(*self._http)
             doors.append(http)
@@ -168,12 +174,17 @@ class Node:
                 await kafka.start(*self._kafka, advertised=self._kafka_advertised)
             doors.append(kafka)
 
-    async def _upkeep(self, services: Services) -> None:
+    async def maintain(self) -> None:
+        """One round of upkeep, as it is done every ``retention_check_ms``. Raises StorageError, FlushFailed."""
+        assert self.services is not None, "it was started"
+        self.services.retention.tell(await self._engine.maintain())
+        await self.services.claim_collector.collect()
+
+    async def _upkeep(self) -> None:
         while not self.failed.done():
             await asyncio.sleep(self._config.retention_check_ms / 1000)
             try:
-                services.retention.tell(await self._engine.maintain())
-                await services.claim_collector.collect()
+                await self.maintain()
             except FlushFailed:
                 return
             except Exception:  # a defect in upkeep must not end upkeep, and must be seen

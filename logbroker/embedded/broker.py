@@ -15,7 +15,7 @@ from logbroker.errors import Closed
 from logbroker.log.files.memory import MemoryFiles
 from logbroker.node import DOOR_OFF, Node
 
-_IN_PROCESS = BrokerConfig(http=DOOR_OFF, kafka=DOOR_OFF, group_initial_rebalance_delay_ms=0)
+IN_PROCESS = BrokerConfig(http=DOOR_OFF, kafka=DOOR_OFF, group_initial_rebalance_delay_ms=0)
 """No door is open, and a consumer need not wait for others that a process starts together with it."""
 
 
@@ -40,7 +40,7 @@ class Broker(AsyncClient):
         ``settings`` are those of a broker, ``topic_defaults`` those of topics, as config/logbroker.toml explains them;
         ``http="127.0.0.1:8080"`` and ``kafka=`` open doors too. Raises InvalidConfig; DataDirectoryError on entering.
         """
-        config = configured(_IN_PROCESS, {**settings, "data_dir": str(path)})
+        config = configured(IN_PROCESS, {**settings, "data_dir": str(path)})
         topics = configured(TopicConfig(), topic_defaults or {})
         return cls(EmbeddedCarrier(lambda: Node(config, topics, clock)))
 
@@ -49,7 +49,7 @@ class Broker(AsyncClient):
         cls, *, clock: Clock | None = None, topic_defaults: Mapping[str, Any] | None = None, **settings: Any
     ) -> Self:
         """A broker that keeps everything in memory and nothing beyond its end, for tests. Arguments as of ``open``."""
-        config = configured(_IN_PROCESS, settings)
+        config = configured(IN_PROCESS, settings)
         topics = configured(TopicConfig(), topic_defaults or {})
         files = MemoryFiles()
         return cls(EmbeddedCarrier(lambda: Node(config, topics, clock, files)))

@@ -90,6 +90,11 @@ class GroupCoordinator:
         for _, group in self._groups():
             group.limits = limits
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing is under way and nothing is due."""
+        return all(journal.is_settled for journal in self._journals)
+
     def wake(self) -> None:
         """Look at the clock again: for clocks that are moved by hand."""
         for journal in self._journals:

@@ -11,7 +11,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from aiohttp import web
@@ -35,13 +35,16 @@ _Running = set[asyncio.Task[web.StreamResponse]]
 _document: Callable[[], dict[str, Any]] = functools.cache(lambda: openapi_document(ROUTES))
 
 
-def create_app(services: Services) -> web.Application:
-    """The application. It needs nothing but ``services``; its server decides about sockets."""
+def create_app(services: Services, around: Sequence[Middleware] = ()) -> web.Application:
+    """The application. It needs nothing but ``services``; its server decides about sockets.
+
+    ``around``: middlewares of the caller's, outside of all others.
+    """
     running: _Running = set()
     hosts = AllowedHosts(services.config.http.rpartition(":")[0], services.config.allow_host)
     app = web.Application(
         client_max_size=services.config.max_request_bytes,
-        middlewares=[_scoped(services), problems, only_from(hosts)],
+        middlewares=[*around, _scoped(services), problems, only_from(hosts)],
     )
     app[docs.DOCUMENT] = _document
     for route in ROUTES:

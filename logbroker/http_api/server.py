@@ -6,9 +6,11 @@ What lives here: sockets and their settings. What may not: routes. Closing answe
 
 import asyncio
 import logging
+from collections.abc import Sequence
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.typedefs import Middleware
 
 from logbroker.broker.services import Services
 from logbroker.http_api.app import create_app
@@ -19,8 +21,10 @@ _log = logging.getLogger("logbroker.http.protocol")
 class HttpServer:
     """The door on one address."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, around: Sequence[Middleware] = ()) -> None:
         self._services = services
+        self._around = around
+        """What stands around every request, as the faults that tests switch on."""
         self._runner: web.AppRunner | None = None
         self.url = ""
         """Where it listens, once started."""
@@ -30,7 +34,7 @@ class HttpServer:
         if not any(isinstance(present, _Calm) for present in _log.filters):
             _log.addFilter(_Calm())
         runner = web.AppRunner(
-            create_app(self._services),
+            create_app(self._services, self._around),
             access_log=None,
             handler_cancellation=True,
             shutdown_timeout=self._services.config.drain_ms / 1000,

@@ -80,6 +80,7 @@ class Journal(Generic[M, R]):
         self._snapshots = Snapshots(self._log, self._codec)
         self._failure: LogbrokerError | None = Recovering(f"the journal {where} is not open")
         self._is_resumed = False
+        self._moves_under_way = 0
         self._has_work = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -181,6 +182,13 @@ class Journal(Generic[M, R]):
     def wake(self) -> None:
         """Look at the clock again: for clocks that are moved by hand."""
         self._has_work.set()
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing is under way and nothing is due: what remains is to wait for a caller or for time to pass."""
+        due = self._deadlines.next()
+        at_work = self._queue or self._writing or self._moves_under_way
+        return not at_work and (due is None or due > self._clock.now().mono_ms)
 
     def _put(self, work: _Work[M, R]) -> None:
         self._queue.append(work)
@@ -295,10 +303,13 @@ class Journal(Generic[M, R]):
     async def _move(self, name: str, move: Move) -> None:
         assert self._mover is not None, "this kind of machine moves nothing"
         outcome: Moved | MoveFailed
+        self._moves_under_way += 1
         try:
             outcome = Moved(move.token, await self._mover.move(move))
         except LogbrokerError as error:
             outcome = MoveFailed(move.token, error)
+        finally:
+            self._moves_under_way -= 1
         self._put(_Work(name, lambda machine, now: machine.decide(outcome, now)))
 
 

@@ -15,11 +15,13 @@ from logbroker.client.aio.driver import Carrier, Driver
 from logbroker.client.aio.producer import AsyncProducer
 from logbroker.client.aio.queue import AsyncQueue
 from logbroker.client.aio.queues import AsyncQueues
+from logbroker.client.aio.running import run_all
 from logbroker.client.aio.topics import AsyncTopics
 from logbroker.client.calls.records import Record
 from logbroker.client.durations import Duration, to_ms
 from logbroker.client.positions import Start
 from logbroker.client.reading import TopicReader
+from logbroker.errors import InvalidRequest
 
 
 def connect(url: str, *, timeout: Duration = "30s") -> "AsyncClient":
@@ -83,6 +85,15 @@ class AsyncClient:
         while (records := await self._driver.run(reader.more())) is not None:
             for record in records:
                 yield record
+
+    async def run(self) -> None:
+        """Run every worker of this client until SIGTERM or SIGINT; then let what runs end, and return.
+
+        Raises InvalidRequest when there is no worker, and what a worker cannot go on after (QueueNotFound).
+        """
+        if not self._driver.workers:
+            raise InvalidRequest("there is nothing to run: make a worker first, with @lb.queue(name).worker()")
+        await run_all(self._driver.workers)
 
     def queue(self, name: str) -> AsyncQueue:
         """One queue. The broker is asked for nothing yet."""

@@ -29,6 +29,18 @@ class Carrier(Protocol):
         ...
 
 
+class Runnable(Protocol):
+    """Works until it is stopped."""
+
+    async def run(self) -> None:
+        """Work."""
+        ...
+
+    def stop(self) -> None:
+        """Take on no more; ``run`` returns once what runs has ended."""
+        ...
+
+
 class Driver:
     """Carries calls out for every object of one client."""
 
@@ -37,6 +49,8 @@ class Driver:
         self._retries = retries
         self._process = os.getpid()
         self._is_open = False
+        self.workers: list[Runnable] = []
+        """What the client's ``run`` runs."""
         self._open_parts: dict[object, Callable[[], Awaitable[None]]] = {}
 
     async def open(self) -> None:

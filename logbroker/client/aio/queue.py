@@ -3,7 +3,7 @@
 What lives here: awaiting. What may not: what becomes of unsettled messages (``settling``).
 """
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import overload
 
@@ -11,6 +11,7 @@ import msgspec
 
 from logbroker.client.aio.dead_letters import AsyncDeadLetters
 from logbroker.client.aio.driver import Driver
+from logbroker.client.aio.worker import Given, Returned, Worker, WorkerOptions
 from logbroker.client.calls.messages import (
     Delivery,
     MessageState,
@@ -171,6 +172,37 @@ class AsyncQueue:
     async def consumers(self) -> list[QueueConsumer]:
         """Who receives, and how that goes."""
         return await self._driver.run(all_pages(lambda token: ListConsumers(self.name, token)))
+
+    def worker(
+        self,
+        *,
+        concurrency: int = 1,
+        visibility_timeout: Duration = "30s",
+        timeout: Duration | None = None,
+        drain: Duration = "30s",
+        consumer: str | None = None,
+    ) -> "Callable[[Callable[Given, Returned]], Worker[Given, Returned]]":
+        """Make a function the queue's worker: ``@queue.worker(concurrency=8)``. It runs with the client's ``run``.
+
+        The function takes a message, decoded as its annotation says (a msgspec struct, dataclass, dict, str, bytes or
+        ``Delivery``), and perhaps a ``Context``; one that is not async runs in a thread. Returning acknowledges; an
+        exception is a failure, but ``Retry`` and ``DeadLetter`` say what they want. Leases are extended while it runs, for
+        at most ``timeout``. Raises InvalidRequest for a function that cannot be one.
+        """
+        options = WorkerOptions(
+            concurrency,
+            to_ms(visibility_timeout),
+            None if timeout is None else to_ms(timeout),
+            to_ms(drain),
+            consumer or self._consumer,
+        )
+
+        def made(handler: Callable[Given, Returned]) -> Worker[Given, Returned]:
+            worker = Worker(self._driver, self.name, handler, options)
+            self._driver.workers.append(worker)
+            return worker
+
+        return made
 
     async def purge(self, *, before: Instant | None = None) -> None:
         """Drop everything that waits, or what was sent before an instant; leases are void, dead letters stay."""

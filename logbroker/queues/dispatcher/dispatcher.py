@@ -169,6 +169,11 @@ class Dispatcher:
         """The queue is being deleted: its topics are held no more."""
         self._upkeep.release_holds()
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing is under way and nothing is due."""
+        return self._journal.is_settled
+
     def wake(self) -> None:
         """Look at the clock again: for clocks that are moved by hand."""
         self._journal.wake()

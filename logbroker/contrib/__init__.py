@@ -1,0 +1,1 @@
+"""Adapters for frameworks, each an optional extra: ``logbroker[taskiq]``, ``logbroker[dramatiq]``."""
