@@ -6,7 +6,8 @@ The model (ALICE, CrashMonkey, LazyFS): what was flushed is there. Of what was n
 order, also without what it came after: a write, or some of its 512-byte sectors, the others as they stood after some
 earlier write; a length without the data; a file without its name; a new name without the old one gone. A sector
 that is there holds all that was written to it before, since the system writes pages as they are. A change of a
-directory is flushed by ``sync_dir`` of that directory, a change of a file by its ``fdatasync``.
+directory is flushed by ``sync_dir`` of that directory, a change of a file by its ``fdatasync``; what one that failed
+should have covered is never flushed.
 """
 
 import random
@@ -14,7 +15,18 @@ from collections.abc import Callable, Iterator, Sequence, Set
 from typing import NamedTuple, TypeAlias
 
 from logbroker.log.files import parent
-from logbroker.log.files.faults import CREATE, MKDIR, RENAME, SYNC, SYNC_DIR, TRUNCATE, UNLINK, WRITE, Operation
+from logbroker.log.files.faults import (
+    CREATE,
+    MKDIR,
+    RENAME,
+    SYNC,
+    SYNC_DIR,
+    SYNC_FAILED,
+    TRUNCATE,
+    UNLINK,
+    WRITE,
+    Operation,
+)
 from logbroker.log.files.memory import MemoryContent, MemoryFiles
 
 SECTOR = 512
@@ -38,6 +50,8 @@ def durable_operations(operations: Sequence[Operation]) -> set[int]:
     for number, operation in enumerate(operations):
         if operation.kind == SYNC:
             durable.update(files.pop(operation.inode, ()))
+        elif operation.kind == SYNC_FAILED:
+            files.pop(operation.inode, None)
         elif operation.kind == SYNC_DIR:
             durable.update(directories.pop(operation.path, ()))
         elif operation.kind in (WRITE, TRUNCATE):
@@ -174,7 +188,7 @@ def crash_states(
     volatile = [
         number
         for number, operation in enumerate(operations)
-        if number not in durable and operation.kind not in (SYNC, SYNC_DIR)
+        if number not in durable and operation.kind not in (SYNC, SYNC_DIR, SYNC_FAILED)
     ]
     yield CrashState("everything", everything(operations))
     yield CrashState("flushed only", flushed_only(operations))

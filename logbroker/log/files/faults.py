@@ -3,9 +3,8 @@
 What lives here: the record of operations, planned failures, and (``crashes``) the states a crash may leave. What may
 not: any knowledge of what the files contain.
 
-``FaultFiles`` counts every call that a disk could fail. A failed call changes nothing and is not recorded, except
-that a planned short write leaves a part that the caller's promise (``File.append``: all or nothing) then has to take
-back.
+``FaultFiles`` counts every call that a disk could fail. A failed call changes nothing and is not recorded, except for a
+failed flush of a file: what it should have covered is marked clean, as Linux does, and no later flush makes it durable.
 """
 
 import errno
@@ -26,6 +25,7 @@ UNLINK = "unlink"
 WRITE = "write"
 TRUNCATE = "truncate"
 SYNC = "fdatasync"
+SYNC_FAILED = "failed fdatasync"
 SYNC_DIR = "sync_dir"
 READS = frozenset({"open", "pread", "map", "listdir", "size"})
 
@@ -70,6 +70,7 @@ class FaultFiles(MemoryFiles):
         super().__init__()
         self.operations: list[Operation] = []
         self.calls: Counter[str] = Counter()
+        self.failures: Counter[str] = Counter()
         self.plans: list[Plan] = []
         self._inodes: dict[MemoryContent, int] = {}
         if found is not None:
@@ -106,6 +107,7 @@ class FaultFiles(MemoryFiles):
         """A call is about to be made. Raises StorageError or DiskFull where it is planned to fail."""
         for plan in self.plans:
             if plan.strikes(kind):
+                self.failures[kind] += 1
                 raise storage_error(action, path, plan.error)
         self.calls[kind] += 1
 
@@ -193,7 +195,11 @@ class FaultFile(MemoryFile):
         return super().pread(size, position)
 
     def fdatasync(self) -> None:
-        self._files.call(SYNC, "flush of", self.path)
+        try:
+            self._files.call(SYNC, "flush of", self.path)
+        except StorageError:
+            self._record(SYNC_FAILED)
+            raise
         self._record(SYNC)
 
     def truncate(self, size: int) -> None:
