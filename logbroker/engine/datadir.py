@@ -23,7 +23,8 @@ from logbroker.log.partition import PartitionLog
 from logbroker.model import Now, TopicPartition
 
 _CATALOG = "catalog.json"
-_LOCK = "lock"
+LOCK = "lock"
+"""The file that whoever owns the directory holds."""
 _TOPICS = "topics"
 
 
@@ -58,7 +59,7 @@ class DataDirectory:
 
         Raises DataDirectoryError.
         """
-        self._lock = self._files.lock(_LOCK)
+        self._lock = self._files.lock(LOCK)
         try:
             self._load()
         except BaseException:

@@ -14,6 +14,7 @@ from logbroker.cli.framework import Group, Invocation, pass_invocation
 from logbroker.cli.output import note, print_item, print_rows, progress, timestamp
 from logbroker.cli.storage.contents import Walk, batch_row, finding_rows, index_rows, record_rows
 from logbroker.cli.storage.places import SegmentPlace, one_partition, partitions, segments
+from logbroker.cli.storage.repair import repair
 from logbroker.errors import MessageNotFound
 from logbroker.log.names import DIGEST, INDEX, TIME_INDEX
 from logbroker.log.verify import DAMAGE
@@ -26,8 +27,11 @@ def segment() -> None:
     """Look into the files of a data directory.
 
     A TARGET is TOPIC, TOPIC/PARTITION or TOPIC/PARTITION/BASE_OFFSET in the data directory, or the path of a .log file or
-    of a directory of them. Nothing is changed, so the commands also work beside a running broker.
+    of a directory of them. All but 'repair --execute' change nothing, so they also work beside a running broker.
     """
+
+
+segment.add_command(repair)
 
 
 def _data_dir(invocation: Invocation) -> Path:
