@@ -133,7 +133,7 @@ class Site(NamedTuple):
 
     @property
     def known_end(self) -> int | None:
-        """One past the last offset that is known to have been here."""
+        """One past the last offset that is known to have been here; in the last segment there may have been more."""
         return self.following if self.following is not None else self.flushed.next_offset if self.flushed else None
 
     @property
@@ -253,7 +253,8 @@ class _Planner:
             end = position + batch.header.size
             after = self._sure(end, None)[1]
         else:
-            end, after = self._sure(position, self._claimed(position)[1])
+            base, before = self._claimed(position)
+            end, after = self._sure(position, before if base == self._expected else None)
             at = next_batch(self._log, position, self._expected)
             if batch is None and self._was_never_flushed(position, end, at):
                 self._parts.append(self._log[position:])
@@ -266,7 +267,7 @@ class _Planner:
             self._parts.append(mended)
             self._expected = header.next_offset
             return end
-        last = after if after is not None else max(self._expected, self._site.known_end or 0)
+        last = after if after is not None else self._furthest(position)
         self._lose(position, end, last - 1, f"{end - position} bytes hold no valid batch")
         return end
 
@@ -277,8 +278,8 @@ class _Planner:
             offset = self._true_offset(batch, before) if batch is not None else None
             if offset is not None and offset >= self._expected:
                 return at, offset
-            position = at + 1
-        return len(self._log), self._site.known_end
+            position, before = at + 1, None
+        return len(self._log), self._site.following
 
     def _true_offset(self, batch: _Batch, before: int | None) -> int | None:
         """The base offset of a batch, which no CRC covers: its own word if a neighbour says the same, else from that.
@@ -294,15 +295,23 @@ class _Planner:
         following = _batch_at(self._log, end)
         offset = self._true_offset(following, None) if following is not None else None
         if offset is None and end == len(self._log):
-            offset = self._site.known_end
-        if offset is not None:
-            return offset - span
-        return own if end == len(self._log) and self._is_near(batch) else None
+            offset = self._site.following
+        return offset - span if offset is not None else None
+
+    def _furthest(self, position: int) -> int:
+        """One past the last offset that may have been given out, where the log holds nothing sure from here on."""
+        furthest = max(self._expected, self._site.known_end or 0)
+        while (at := next_batch(self._log, position, self._expected)) is not None:
+            next_offset = self._claimed(at)[1]
+            if next_offset - self._expected <= len(self._log):  # a record takes more than a byte
+                furthest = max(furthest, next_offset)
+            position = at + 1
+        return furthest
 
     def _is_near(self, batch: _Batch) -> bool:
         first, last = batch.header.base_offset, batch.header.next_offset
-        known_end = self._site.known_end
-        return 0 <= first - self._expected <= INT32_MAX and (known_end is None or last <= known_end)
+        end = self._site.following
+        return 0 <= first - self._expected <= INT32_MAX and (end is None or last <= end)
 
     def _claimed(self, position: int) -> tuple[int, int]:
         """Base offset and next offset by the header at ``position``, whatever else is there; -1 where there is none."""
