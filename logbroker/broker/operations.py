@@ -1,6 +1,7 @@
-"""Operations: work on many messages that goes on by itself, can be stopped, and is gone on with after a restart.
+"""Operations: work on many records that goes on by itself, can be stopped, and is gone on with after a restart.
 
-What lives here: the operations and how far they have got; running them. What may not: formats of a door.
+What lives here: the operations and how far they have got; running them. What may not: formats of a door, and the work
+itself, which each kind brings (``letter_jobs``, ``replay``).
 Invariants: an operation and every change of its state are durable before they are answered; its cursor never passes what
 is not done, and what it does twice has no effect the second time, so a crash or a resume loses and doubles nothing.
 
@@ -11,30 +12,24 @@ counts. At a start the topic is written anew, so it does not grow without end.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sequence
-from typing import Final, Literal
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, Literal, TypeAlias
 
 import msgspec
 
-from logbroker.broker.views import NameSpace
 from logbroker.clock import Clock
 from logbroker.config import INT32_MAX
 from logbroker.engine.api import INTERNAL, Engine
 from logbroker.errors import (
     DataDirectoryError,
     LogbrokerError,
-    MessageNotFound,
     OperationNotFound,
-    QueueNotFound,
     TopicAlreadyExists,
     UnknownTopicOrPartition,
 )
 from logbroker.filters import compile_filter
 from logbroker.model import Record, TopicPartition
-from logbroker.queues.dispatcher import Dispatcher
-from logbroker.queues.dispatcher.letters import Batch
-from logbroker.queues.dispatcher.peeking import Cursor
-from logbroker.queues.peeks import Peeked, PeekFilter
+from logbroker.queues.peeks import PeekFilter
 
 log = logging.getLogger(__name__)
 
@@ -45,10 +40,9 @@ _VERSION: Final = 1
 _READ_BYTES: Final = 1 << 20
 KEPT = 1_000
 """How many operations are remembered; the oldest that have ended go first."""
-AT_ONCE = 50
-"""Letters that are sent back at the same time."""
 
 State = Literal["running", "done", "cancelled", "failed"]
+Kind = Literal["redrive", "discard", "replay"]
 
 
 class Selection(msgspec.Struct, frozen=True):
@@ -69,21 +63,52 @@ class Selection(msgspec.Struct, frozen=True):
         return PeekFilter(self.key, self.headers, self.reason, self.error, ids, expression)
 
 
+class Into(msgspec.Struct, frozen=True):
+    """Where a replay writes. ``identity`` tells it from another of its name that was made later."""
+
+    kind: Literal["queue", "topic"]
+    name: str
+    identity: str
+
+
+class ReplayPlan(msgspec.Struct, frozen=True):
+    """What is replayed: of each partition of ``topic`` the offsets from ``starts`` up to, not including, ``ends``."""
+
+    topic: str
+    topic_id: str
+    starts: list[int]
+    ends: list[int]
+    into: Into
+    filter: str | None = None
+
+
+class ReplayState(msgspec.Struct, frozen=True):
+    """How far a replay is: all copies of what lies below ``positions`` are in the target; any copy of the rest stands at
+    or above ``target_ends``. ``missed`` offsets were deleted before they were read.
+    """
+
+    positions: list[int]
+    target_ends: list[int]
+    missed: int = 0
+
+
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
-    """An operation on the dead letters of a view. ``ends`` bounds it: letters that come later are not meant."""
+    """An operation. On the dead letters of a view, ``ends`` bounds it: letters that come later are not meant."""
 
     version: int = _VERSION
     id: str
-    kind: Literal["redrive", "discard"]
-    queue: str
-    incarnation: int
-    selection: Selection
+    kind: Kind
+    queue: str | None
+    incarnation: int = 0
+    selection: Selection = Selection()
     rate: float | None = None
     created_ms: int
     ended_ms: int | None = None
     state: State = "running"
-    ends: list[int]
+    ends: list[int] = []
     cursor: tuple[int, int] = (0, -1)
+    plan: ReplayPlan | None = None
+    replay: ReplayState | None = None
     examined: int = 0
     matched: int = 0
     done: int = 0
@@ -91,16 +116,24 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None = None
 
 
+Work: TypeAlias = Callable[[Operation], Awaitable[None]]
+"""Goes on with an operation until it is done; tells ``Operations.store`` how far it is. May be cancelled at any wait."""
+
+
 class Operations:
     """The operations of a broker. To be started when the queues are."""
 
-    def __init__(self, engine: Engine, names: NameSpace, clock: Clock) -> None:
+    def __init__(self, engine: Engine, clock: Clock) -> None:
         self._engine = engine
-        self._names = names
         self._clock = clock
+        self._works: dict[str, Work] = {}
         self._known: dict[str, Operation] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._next = 1
+
+    def serve(self, kind: Kind, work: Work) -> None:
+        """Say how operations of a kind are carried out, before ``start``."""
+        self._works[kind] = work
 
     # -- life ------------------------------------------------------------------------------------------------------------
 
@@ -151,36 +184,21 @@ class Operations:
             raise OperationNotFound(f"there is no operation {operation_id[:100]!r}")
         return found
 
-    async def begin(
-        self, kind: Literal["redrive", "discard"], queue: str, selection: Selection, rate: float | None = None
-    ) -> Operation:
-        """Begin an operation; durable on return. Raises QueueNotFound, FilterInvalid."""
-        selection.filter()
-        dispatcher = self._names.find(queue)
-        operation = Operation(
-            id=f"op-{self._next:012d}",
-            kind=kind,
-            queue=queue,
-            incarnation=dispatcher.definition.incarnation,
-            selection=selection,
-            rate=rate,
-            created_ms=self._clock.now().wall_ms,
-            ends=await dispatcher.letters.ends(),
-        )
+    def new_id(self) -> str:
+        """An id that no operation has had."""
         self._next += 1
-        await self._store(operation)
+        return f"op-{self._next - 1:012d}"
+
+    def now_ms(self) -> int:
+        """The time, for ``created_ms``."""
+        return self._clock.now().wall_ms
+
+    async def begin(self, operation: Operation) -> Operation:
+        """Begin an operation; durable on return."""
+        await self.store(operation)
         self._forget_old()
         self._run(operation)
         return operation
-
-    async def count(self, queue: str, selection: Selection) -> tuple[int, list[Peeked]]:
-        """How many letters an operation would mean, and the first of them."""
-        letters = self._names.find(queue).letters
-        matched, sample = 0, list[Peeked]()
-        async for batch in letters.batches(selection.filter(), Cursor(), await letters.ends()):
-            matched += len(batch.letters)
-            sample += batch.letters[: max(0, 10 - len(sample))]
-        return matched if selection.limit is None else min(matched, selection.limit), sample
 
     async def cancel(self, operation_id: str) -> Operation:
         """Stop an operation where it is; one that has ended stays as it is."""
@@ -191,7 +209,8 @@ class Operations:
         if task is not None:
             task.cancel()
             await asyncio.wait([task])
-        return await self._end(operation_id, "cancelled")
+        operation = self.get(operation_id)
+        return operation if operation.state != "running" else await self._end(operation_id, "cancelled")
 
     async def resume(self, operation_id: str) -> Operation:
         """Go on with an operation that was cancelled or has failed."""
@@ -199,7 +218,7 @@ class Operations:
         if operation.state in ("running", "done"):
             return operation
         operation = msgspec.structs.replace(operation, state="running", ended_ms=None, error=None)
-        await self._store(operation)
+        await self.store(operation)
         self._run(operation)
         return operation
 
@@ -212,59 +231,24 @@ class Operations:
 
     async def _guarded(self, operation_id: str) -> None:
         try:
-            await self._work(operation_id)
+            operation = self.get(operation_id)
+            await self._works[operation.kind](operation)
+            await self._end(operation_id, "done", self.get(operation_id).error)
         except LogbrokerError as error:
             await self._end(operation_id, "failed", str(error))
         except Exception:
             log.exception("operation %s has failed", operation_id)
             await self._end(operation_id, "failed", "a defect of the broker; its log says more")
 
-    async def _work(self, operation_id: str) -> None:
-        operation = self.get(operation_id)
-        dispatcher = self._names.find(operation.queue)
-        if dispatcher.definition.incarnation != operation.incarnation:
-            raise QueueNotFound(f"{operation.queue!r} was deleted meanwhile; this is another of that name")
-        pace = _Pace(operation.rate)
-        wanted = operation.selection.filter()
-        async for batch in dispatcher.letters.batches(wanted, Cursor(*operation.cursor), operation.ends):
-            operation = await self._take(dispatcher, self.get(operation_id), batch, pace)
-            if operation.selection.limit is not None and operation.matched >= operation.selection.limit:
-                break
-        await self._end(operation_id, "done")
-
-    async def _take(self, dispatcher: Dispatcher, operation: Operation, batch: Batch, pace: "_Pace") -> Operation:
-        """Carry the operation out on one batch; its cursor moves on when all of that is durable."""
-        limit = operation.selection.limit
-        letters = batch.letters if limit is None else batch.letters[: limit - operation.matched]
-        done = failed = 0
-        for begin in range(0, len(letters), pace.at_once):
-            part = letters[begin : begin + pace.at_once]
-            await pace.wait(len(part))
-            if operation.kind == "discard":
-                done += await dispatcher.letters.discard(part)
-                continue
-            outcomes = await dispatcher.letters.redrive(part)
-            done += outcomes.count(None)
-            failed += sum(one is not None and not isinstance(one, MessageNotFound) for one in outcomes)
-        operation = msgspec.structs.replace(
-            operation,
-            cursor=batch.cursor[:2],
-            examined=operation.examined + batch.examined,
-            matched=operation.matched + len(letters),
-            done=operation.done + done,
-            failed=operation.failed + failed,
-        )
-        await self._store(operation)
-        return operation
-
     async def _end(self, operation_id: str, state: State, error: str | None = None) -> Operation:
         operation = msgspec.structs.replace(
             self.get(operation_id), state=state, ended_ms=self._clock.now().wall_ms, error=error
         )
-        await self._store(operation)
+        await self.store(operation)
         return operation
 
-    async def _store(self, operation: Operation) -> None:
+    async def store(self, operation: Operation) -> None:
+        """Keep how far an operation is; durable on return."""
         self._known[operation.id] = operation
         record = [Record(msgspec.json.encode(operation))]
         try:
@@ -278,24 +262,6 @@ class Operations:
         ended = [one.id for one in self.all() if one.state != "running"]
         for operation_id in ended[: max(0, len(self._known) - KEPT)]:
             del self._known[operation_id]
-
-
-class _Pace:
-    """At most ``rate`` letters a second, by the loop's clock."""
-
-    def __init__(self, rate: float | None) -> None:
-        self._rate = rate
-        self._free_at = 0.0
-        self.at_once = AT_ONCE if rate is None else min(AT_ONCE, max(1, int(rate)))
-        """Letters to send together: never more than the rate gives in a second, so that the first are no burst."""
-
-    async def wait(self, count: int) -> None:
-        if self._rate is None:
-            return
-        now = asyncio.get_running_loop().time()
-        delay = max(0.0, self._free_at - now)
-        self._free_at = max(now, self._free_at) + count / self._rate
-        await asyncio.sleep(delay)
 
 
 def _decoded(value: bytes) -> Operation:

@@ -12,12 +12,14 @@ from logbroker.broker.claims import Claims
 from logbroker.broker.fetch import Fetch
 from logbroker.broker.filtering import Filtering
 from logbroker.broker.lag import Lag
+from logbroker.broker.letter_jobs import LetterJobs
 from logbroker.broker.lifecycle import Lifecycle
 from logbroker.broker.members import Members
 from logbroker.broker.operations import Operations
 from logbroker.broker.produce import Produce
 from logbroker.broker.queue_sends import QueueSends
 from logbroker.broker.queues import Queues
+from logbroker.broker.replay import Replays
 from logbroker.broker.request_reply import RequestReply
 from logbroker.broker.resets import Resets
 from logbroker.broker.retention import Retention
@@ -84,6 +86,8 @@ class Services:
     claim_collector: ClaimCollector
     operations: Operations
     """To be started after the queues, and stopped before them."""
+    letter_jobs: LetterJobs
+    replays: Replays
 
 
 def services_on(
@@ -98,17 +102,15 @@ def services_on(
     """The use cases over ``engine``."""
     metrics = metrics or Metrics()
     lifecycle = Lifecycle()
-    waiting = Waiting(engine, lifecycle.closing)
-    metrics.gauge("long_polls_waiting", "Requests that wait for records.", read=lambda: waiting.count)
+    waiting = Waiting(engine, lifecycle.closing, metrics)
     groups = GroupCoordinator(engine, clock, _group_limits(config))
     topics = Topics(engine, config, groups.forget_topic)
     names, snapshots = NameSpace(), Snapshots(engine, clock)
     queues = Queues(engine, topics, names, clock, metrics)
-    subscriptions = Subscriptions(engine, topics, names, snapshots, clock, metrics)
     produce = Produce(engine, topics, clock, metrics, queues.priorities_of)
     claims, filtering = Claims(config), Filtering(engine, metrics)
     fetch = Fetch(engine, clock, waiting, metrics, filtering)
-    queue_sends = QueueSends(engine, queues, produce, clock)
+    queue_sends, operations = QueueSends(engine, queues, produce, clock), Operations(engine, clock)
     return Services(
         engine=engine,
         clock=clock,
@@ -128,14 +130,16 @@ def services_on(
         resets=Resets(engine, topics, groups),
         lag=Lag(engine, groups, clock),
         queues=queues,
-        subscriptions=subscriptions,
+        subscriptions=Subscriptions(engine, topics, names, snapshots, clock, metrics),
         snapshots=snapshots,
         retention=Retention(groups, metrics),
         queue_sends=queue_sends,
         request_reply=RequestReply(queues, queue_sends, clock, metrics),
         claims=claims,
         claim_collector=ClaimCollector(engine, claims, clock, metrics),
-        operations=Operations(engine, names, clock),
+        operations=operations,
+        letter_jobs=LetterJobs(operations, names),
+        replays=Replays(engine, operations, filtering, queues, queue_sends, produce),
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from logbroker.engine.api import Engine, Isolation
 from logbroker.errors import Recovering
+from logbroker.metrics import Metrics
 from logbroker.model import TopicPartition
 
 T = TypeVar("T")
@@ -19,10 +20,11 @@ T = TypeVar("T")
 class Waiting:
     """Waits for changes of partitions; ``count`` says how many callers wait now."""
 
-    def __init__(self, engine: Engine, closing: asyncio.Event) -> None:
+    def __init__(self, engine: Engine, closing: asyncio.Event, metrics: Metrics) -> None:
         self._engine = engine
         self._closing = closing
         self.count = 0
+        metrics.gauge("long_polls_waiting", "Requests that wait for records.", read=lambda: self.count)
 
     @property
     def closing(self) -> bool:

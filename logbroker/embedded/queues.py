@@ -194,9 +194,9 @@ async def redrive(services: Services, call: d.Redrive) -> d.Redriven:
     services.queues.get(call.queue)
     selection = selection_of(checked(RedriveIn, given(**call.selection.body(), rate=call.rate)))
     if call.dry_run:
-        matched, sample = await services.operations.count(call.queue, selection)
+        matched, sample = await services.letter_jobs.count(call.queue, selection)
         return d.Redriven(matched, [_peeked(one) for one in sample], None)
-    begun = await services.operations.begin("redrive", call.queue, selection, call.rate)
+    begun = await services.letter_jobs.begin("redrive", call.queue, selection, call.rate)
     return d.Redriven(0, [], told(operation_out(begun), d.Operation))
 
 
@@ -204,7 +204,7 @@ async def redrive(services: Services, call: d.Redrive) -> d.Redriven:
 async def discard(services: Services, call: d.Discard) -> d.Operation:
     services.queues.get(call.queue)
     selection = selection_of(checked(DiscardIn, given(**call.selection.body())))
-    return told(operation_out(await services.operations.begin("discard", call.queue, selection)), d.Operation)
+    return told(operation_out(await services.letter_jobs.begin("discard", call.queue, selection)), d.Operation)
 
 
 @carries_out(d.GetOperation)

@@ -12,6 +12,7 @@ from logbroker.client.problems import refuse_if_all_failed
 from logbroker.embedded.handlers import carries_out, checked, told, whole
 from logbroker.engine.api import NO_PRODUCER, Isolation
 from logbroker.errors import InvalidRequest, LogbrokerError, UnknownTopicOrPartition
+from logbroker.filters import compile_filter
 from logbroker.http_api.fetch import FetchIn
 from logbroker.http_api.partitions import partition_or_damage
 from logbroker.http_api.payloads import MAX_RECORDS, RecordIn
@@ -111,11 +112,10 @@ async def fetch_many(services: Services, call: r.FetchMany) -> list[r.FetchedPar
             isolation=call.isolation,
         ),
     )
-    if call.filter is not None:
-        raise InvalidRequest("filters are not built yet: leave the parameter filter out")
+    asked = None if call.filter is None else compile_filter(call.filter)
     starts = [Start(services.topics.partition(one.topic, one.partition), one.offset) for one in call.positions]
     isolation = Isolation[wanted.isolation.upper()]
-    limits = Limits(wanted.max_records, wanted.max_bytes, wait_ms=wanted.wait_ms, isolation=isolation)
+    limits = Limits(wanted.max_records, wanted.max_bytes, wait_ms=wanted.wait_ms, isolation=isolation, wanted=asked)
     answers = await services.fetch.fetch_many(starts, limits)
     refuse_if_all_failed(answers)
     return [

@@ -20,6 +20,7 @@ from logbroker.errors import (
     Throttled,
     TopicInUse,
     TopicReserved,
+    UnknownTopicOrPartition,
     UnsupportedMediaType,
 )
 from logbroker.http_api import operations, queue_messages, queue_payloads, queue_peek, queues
@@ -240,6 +241,17 @@ QUEUE_ROUTES: tuple[Route, ...] = (
         answer={JSON: operations.BegunOut},
         statuses=(202,),
         errors=(*_TAKES, FilterInvalid),
+    ),
+    Route(
+        "POST",
+        "/v1/topics/{topic}:replay",
+        "replay",
+        "operations",
+        operations.replay,
+        body={JSON: operations.ReplayIn},
+        answer={JSON: operations.BegunOut},
+        statuses=(202,),
+        errors=(*_TAKES, FilterInvalid, InvalidOffset, UnknownTopicOrPartition, TopicReserved),
     ),
     Route(
         "GET",

@@ -9,6 +9,7 @@ from logbroker import AsyncClient
 from logbroker.errors import (
     Closed,
     ConfigConflict,
+    FilterInvalid,
     InvalidConfig,
     InvalidPartitions,
     InvalidRequest,
@@ -123,6 +124,10 @@ async def test_reading_starts_at_an_offset_a_time_or_the_end_of_chosen_partition
     assert await values(start={0: 3, 1: 1}) == ["3"]
     assert await values(start=at + timedelta(seconds=2)) == ["2", "3"]
     assert await values(start="latest") == []
+    assert await values(filter="int(value) > 2 && partition == 0") == ["3"]
+    with pytest.raises(FilterInvalid) as refused:
+        await values(filter="nix")
+    assert refused.value.fields["column"] == 1
     with pytest.raises(OffsetOutOfRange) as raised:
         await values(start={0: 9}, follow=True, partitions=[0])
     assert raised.value.fields["high_watermark"] == 4

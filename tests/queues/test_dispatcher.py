@@ -84,7 +84,7 @@ async def test_a_redrive_that_was_stopped_goes_on_after_a_restart(clock: ManualC
         await shell.send(*map(str, range(120)))
         for received in await shell.receive(120):
             await shell.reject(received)
-        begun = await shell.services.operations.begin("redrive", "jobs", Selection())
+        begun = await shell.services.letter_jobs.begin("redrive", "jobs", Selection())
     async with running(files, clock) as shell:
         async with asyncio.timeout(10):
             while (operation := shell.services.operations.get(begun.id)).state == "running":

@@ -11,11 +11,14 @@ from logbroker.client.calls.records import ENCODING
 
 
 class Operation(msgspec.Struct, frozen=True):
-    """Work that goes on by itself. ``matched`` letters were meant, ``done`` of them were sent back or dropped."""
+    """Work that goes on by itself. ``matched`` letters were meant, ``done`` of them were sent back or dropped.
+
+    ``queue`` is None for a replay into a topic.
+    """
 
     id: str
     kind: str
-    queue: str
+    queue: str | None
     state: Literal["running", "done", "cancelled", "failed"]
     created_ms: int
     ended_ms: int | None
