@@ -2,8 +2,10 @@
 
 import click
 
+from logbroker.cli.competing import competing
 from logbroker.cli.flights import flights
 from logbroker.cli.framework import Group
+from logbroker.cli.orders import orders
 from logbroker.cli.replies import replies
 
 
@@ -12,5 +14,6 @@ def demo() -> None:
     """Run a whole job on real data."""
 
 
-for command in (flights, replies):
+for command in (flights, orders, replies):
     demo.add_command(command)
+demo.add_command(competing, "workers")
