@@ -21,6 +21,7 @@ COMMANDS = {
     "consume": Lazy("logbroker.cli.consume", "consume", "Read records from TOPICs."),
     "group": Lazy("logbroker.cli.groups", "group", "List, describe, move and delete consumer groups."),
     "queue": Lazy("logbroker.cli.queues", "queue", "Work queues: create, send, receive, look into, change, delete."),
+    "sub": Lazy("logbroker.cli.subscriptions", "sub", "Subscriptions: many readers of a topic, each with its own filter."),
     "dlq": Lazy("logbroker.cli.dead_letters", "dlq", "Dead letters: look at them, send them back, drop them."),
     "request": Lazy("logbroker.cli.requests", "request", "Ask SERVICE and print its reply."),
     "reply": Lazy("logbroker.cli.requests", "reply", "Answer the requests of SERVICE with COMMAND, until a signal comes."),

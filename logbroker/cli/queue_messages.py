@@ -24,7 +24,7 @@ from logbroker.errors import LogbrokerError
 
 _MAX_RECEIVED = 1_000
 _PEEK_PAGE = 100
-_RECEIVED_COLUMNS = ("id", "deliveries", "failures", "key", "value")
+RECEIVED_COLUMNS = ("id", "deliveries", "failures", "key", "value")
 _SENT_COLUMNS = ("id", "partition", "offset", "duplicate")
 
 Message = dict[str, Any]
@@ -34,7 +34,7 @@ def _client(invocation: Invocation) -> HttpClient:
     return HttpClient(invocation.url, invocation.timeout_s)
 
 
-def _tell_of_errors(results: Iterable[Message]) -> int:
+def tell_of_errors(results: Iterable[Message]) -> int:
     """Tell of each failed part of an answer. The exit code."""
     failed = [result["error"] for result in results if "error" in result]
     for error in failed:
@@ -101,7 +101,7 @@ def send(
                 note(invocation, f"{sum('error' not in one for one in results)} messages were sent before this")
             raise
     print_rows(invocation, [one for one in results if "error" not in one], _SENT_COLUMNS)
-    return _tell_of_errors(results)
+    return tell_of_errors(results)
 
 
 def _common(key: str | None, headers: Sequence[str], priority: int | None, ttl: str | None) -> Message:
@@ -145,31 +145,31 @@ def receive(
     """
     with _client(invocation) as client:
         if mode == "peek":
-            _print(invocation, _peeked(client, queue, {"state": "ready"}, count), template, _RECEIVED_COLUMNS)
+            print_messages(invocation, _peeked(client, queue, {"state": "ready"}, count), template, RECEIVED_COLUMNS)
             return 0
         wanted: Message = {"encoding": "b64", "wait_ms": duration_ms(wait)}
         if visibility_timeout is not None:
             wanted["visibility_timeout_ms"] = duration_ms(visibility_timeout)
         if consumer is not None:
             wanted["consumer"] = consumer
-        messages = _received(client, queue, wanted, count)
-        _print(invocation, messages, template, _RECEIVED_COLUMNS)
+        messages = received(client, path("queues", f"{queue}:receive"), wanted, count)
+        print_messages(invocation, messages, template, RECEIVED_COLUMNS)
         if mode != "ack" or not messages:
             if messages:
                 note(invocation, "they come back when their visibility timeout is over; --ack would settle them")
             return 0
         receipts = [message["receipt"] for message in messages]
         answer = client.request("POST", path("queues", f"{queue}:ack"), body={"receipts": receipts})
-        return _tell_of_errors(answer["results"])
+        return tell_of_errors(answer["results"])
 
 
-def _received(client: HttpClient, queue: str, wanted: Message, count: int) -> list[Message]:
+def received(client: HttpClient, target: str, wanted: Message, count: int) -> list[Message]:
     """Up to ``count`` messages; only the first request waits."""
     messages: list[Message] = []
     while len(messages) < count:
         body = {**wanted, "max": min(count - len(messages), _MAX_RECEIVED)}
         wait_ms = body["wait_ms"]
-        batch = client.request("POST", path("queues", f"{queue}:receive"), body=body, wait_ms=wait_ms)["messages"]
+        batch = client.request("POST", target, body=body, wait_ms=wait_ms)["messages"]
         if not batch:
             break
         messages += batch
@@ -177,7 +177,10 @@ def _received(client: HttpClient, queue: str, wanted: Message, count: int) -> li
     return messages
 
 
-def _print(invocation: Invocation, messages: Sequence[Message], template: str | None, columns: Sequence[str]) -> None:
+def print_messages(
+    invocation: Invocation, messages: Sequence[Message], template: str | None, columns: Sequence[str]
+) -> None:
+    """Messages that were read in base64, by a template, as a table, or as JSON."""
     if template is not None:
         sys.stdout.buffer.write(b"".join(formatted(template, message) for message in messages))
     elif invocation.output == "table":
@@ -207,7 +210,7 @@ def peek(invocation: Invocation, queue: str, state: str, count: int, chosen: Let
     """Look at messages of QUEUE, in any state. Nothing is changed by it."""
     with _client(invocation) as client:
         messages = _peeked(client, queue, {"state": state, **chosen.query()}, count)
-    _print(invocation, messages, None, PEEK_COLUMNS[state])
+    print_messages(invocation, messages, None, PEEK_COLUMNS[state])
 
 
 # -- waiting messages --------------------------------------------------------------------------------------------------
@@ -245,7 +248,7 @@ def _each(invocation: Invocation, ids: Sequence[str], change: Callable[[str], Me
             if len(ids) == 1:
                 raise
             errors.append(error)
-    _print(invocation, done, None, ("id", "state", "due", "failures", "key", "value"))
+    print_messages(invocation, done, None, ("id", "state", "due", "failures", "key", "value"))
     for refused in errors:
         failures.report(refused, invocation.output)
     return failures.PARTIAL if errors else 0

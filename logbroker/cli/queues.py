@@ -3,10 +3,8 @@
 What lives here: queues as wholes. What may not: messages (``queue_messages``), dead letters (``dead_letters``).
 """
 
-import json
-import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -18,6 +16,7 @@ from logbroker.cli.output import duration, note, print_item, print_rows, timesta
 from logbroker.cli.positions import time_ms
 from logbroker.cli.queue_messages import peek, receive, retry, send
 from logbroker.cli.queue_work import queue_work
+from logbroker.cli.view_settings import flat, nested, parsed, place_in, setting_option
 
 WATCH_S = 2.0
 _STATES = ("ready", "in_flight", "delayed", "retrying", "dead")
@@ -26,10 +25,6 @@ _CONSUMER_COLUMNS = ("consumer", "received", "processed", "errors", "in_flight",
 _FAILURES = ("nacked", "rejected", "lease_expired")
 
 Row = dict[str, Any]
-
-_setting_option = click.option(
-    "--config", "-c", "settings", multiple=True, metavar="NAME=VALUE", help="A setting, as retry.policy=fixed."
-)
 
 
 @click.group(cls=Group)
@@ -45,67 +40,28 @@ def _client(invocation: Invocation) -> HttpClient:
     return HttpClient(invocation.url, invocation.timeout_s)
 
 
-# -- settings ----------------------------------------------------------------------------------------------------------
-
-
-def _nested(pairs: Mapping[str, object]) -> dict[str, Any]:
-    """``{"retry.policy": x}`` as ``{"retry": {"policy": x}}``."""
-    nested: dict[str, Any] = {}
-    for name, value in pairs.items():
-        *outer, last = name.strip().split(".")
-        inner = nested
-        for part in outer:
-            inner = inner.setdefault(part, {})
-        inner[last] = value
-    return nested
-
-
-def _parsed(settings: Sequence[str]) -> dict[str, object]:
-    """NAME=VALUE pairs; a value that is JSON is taken as such, ``a,b`` as a list of numbers. Raises click.UsageError."""
-    parsed: dict[str, object] = {}
-    for text in settings:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise click.UsageError(f"{text!r} is no NAME=VALUE")
-        parsed[name] = _value(f"[{value}]" if re.fullmatch(r"\d+(,\d+)+", value) else value)
-    return parsed
-
-
-def _value(text: str) -> object:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
-def _start(place: str) -> Row:
-    if place in ("earliest", "latest"):
-        return {"at": place}
-    return {"offset": int(place)} if place.isdecimal() else {"timestamp_ms": time_ms(place)}
-
-
 @queue.command("create")
 @click.argument("name")
-@_setting_option
+@setting_option
 @click.option("--start", metavar="PLACE", help="Where an existing topic is read from: earliest, latest, an offset, a time.")
 @pass_invocation
 def create(invocation: Invocation, name: str, settings: Sequence[str], start: str | None) -> None:
     """Create the queue NAME, over the topic NAME where there is one. Creating it again alike changes nothing."""
-    body = _nested(_parsed(settings))
+    body = nested(parsed(settings))
     if start is not None:
-        body["start"] = _start(start)
+        body["start"] = place_in(start)
     with _client(invocation) as client:
         _print_queue(invocation, client.request("PUT", path("queues", name), body=body))
 
 
 @queue.command("alter")
 @click.argument("name")
-@_setting_option
+@setting_option
 @click.option("--unset", multiple=True, metavar="NAME", help="A setting that is to have its default again.")
 @pass_invocation
 def alter(invocation: Invocation, name: str, settings: Sequence[str], unset: Sequence[str]) -> None:
     """Change settings of the queue NAME."""
-    changes = _nested({**_parsed(settings), **dict.fromkeys(unset)})
+    changes = nested({**parsed(settings), **dict.fromkeys(unset)})
     if not changes:
         raise click.UsageError("nothing to change: give --config NAME=VALUE or --unset NAME")
     with _client(invocation) as client:
@@ -146,15 +102,8 @@ def describe(invocation: Invocation, name: str) -> None:
 def _print_queue(invocation: Invocation, info: Row) -> None:
     if invocation.output == "table":
         config, counts, totals = info.pop("config"), info.pop("counts"), info.pop("totals")
-        info |= counts | totals | _flat(config)
+        info |= counts | totals | flat(config)
     print_item(invocation, info)
-
-
-def _flat(config: Mapping[str, Any]) -> Row:
-    flat: Row = {}
-    for name, value in config.items():
-        flat |= {f"{name}.{inner}": one for inner, one in value.items()} if isinstance(value, dict) else {name: value}
-    return flat
 
 
 def _print_queues(invocation: Invocation, rows: Sequence[Row], columns: Sequence[str]) -> None:

@@ -66,7 +66,7 @@ def test_creating_a_topic_twice_is_fine_and_differently_is_a_conflict(logbroker:
     refused = logbroker("topic", "create", "twice", "-p", "3")
     assert refused.code == 5
     assert refused.err.startswith("error[CONFIG_CONFLICT]: ")
-    assert "hint: 'logbroker topic|queue describe NAME' shows it" in refused.err
+    assert "hint: 'logbroker topic|queue|sub describe NAME' shows it" in refused.err
 
 
 def test_a_topic_that_is_not_there_is_exit_code_4(logbroker: CommandLine) -> None:
@@ -248,6 +248,6 @@ def test_a_bad_filter_is_told_with_its_column(logbroker: CommandLine) -> None:
     logbroker("topic", "create", "refusing")
     logbroker("produce", "refusing", stdin=b"one")
     refused = logbroker("consume", "refusing", "--filter", "key == nix")
-    assert refused.code == 1
+    assert refused.code == 2
     assert refused.err.startswith("error[FILTER_INVALID]: the filter is not accepted at column 8: ")
     assert logbroker("consume", "refusing", "--filter", "true", "--group", "g").code == 2

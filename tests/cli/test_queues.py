@@ -73,7 +73,7 @@ def test_settings_are_given_with_dots_and_shown_so(logbroker: CommandLine) -> No
     assert (conflict.code, conflict.err) == (
         5,
         "error[CONFIG_CONFLICT]: queue 'set' exists with other settings\n"
-        "hint: 'logbroker topic|queue describe NAME' shows it; 'alter' changes it\n",
+        "hint: 'logbroker topic|queue|sub describe NAME' shows it; 'alter' changes it\n",
     )
     assert logbroker("queue", "alter", "set", "-c", "max_size=7", "-c", "dlq.max_size=9").code == 0
     described = logbroker("queue", "describe", "set").out
