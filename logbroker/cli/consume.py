@@ -17,13 +17,14 @@ from typing import Any
 
 import click
 
-from logbroker.cli.filters import filter_text
 from logbroker.cli.framework import Command, Invocation, pass_invocation
 from logbroker.cli.group_reading import MemberReader
 from logbroker.cli.http_client import HttpClient, error_of, path
+from logbroker.cli.input import header
 from logbroker.cli.output import print_rows
 from logbroker.cli.payloads import columns, formatted, readable
 from logbroker.cli.positions import time_ms
+from logbroker.filters.shorthand import combined
 
 _FOLLOW_WAIT_MS = 10_000
 _MAX_RECORDS = 1_000
@@ -87,7 +88,7 @@ def consume(
         raise click.UsageError("--follow never stops, so --to means nothing with it")
     if follow and invocation.output == "json" and template is None:
         raise click.UsageError("--follow never stops, and -o json is one array: use -o jsonl")
-    wanted = filter_text(expression, key, headers)
+    wanted = combined(expression, key, [(name, value) for name, value in map(header, headers)])
     start = start or ("latest" if follow else "earliest")
     if group is not None and wanted is not None:
         raise click.UsageError("a member of a group reads all there is: --filter, --key and --header do not go with it")

@@ -27,7 +27,7 @@ from logbroker.errors import (
     UnknownTopicOrPartition,
     UnsupportedMediaType,
 )
-from logbroker.http_api import admin, docs, fetch, filters, partitions, produce, tail, topics
+from logbroker.http_api import admin, docs, fetch, filters, partitions, produce, search, tail, topics
 from logbroker.http_api.group_routes import GROUP_ROUTES
 from logbroker.http_api.object_routes import OBJECT_ROUTES
 from logbroker.http_api.paging import PageQuery
@@ -104,6 +104,16 @@ ROUTES: tuple[Route, ...] = (
         answer={tail.EVENT_STREAM: str, NDJSON: RecordOut},
         errors=(*_READS, FilterInvalid, InvalidOffset),
         headers=("Last-Event-ID",),
+    ),
+    Route(
+        "GET",
+        _TOPIC + "/search",
+        "search",
+        "records",
+        search.search,
+        query=search.SearchQuery,
+        answer={NDJSON: search.SearchOut, tail.EVENT_STREAM: str},
+        errors=(*_READS, FilterInvalid, InvalidOffset),
     ),
     Route(
         "POST",

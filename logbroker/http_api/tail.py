@@ -111,7 +111,7 @@ async def _positions(services: Services, request: web.Request, info: TopicInfo, 
     """The next offset of each partition that is followed: from Last-Event-ID where it names them, else from ``from``."""
     start = parse_position(query.from_)
     resumed = parse_vector(last) if (last := request.headers.get("Last-Event-ID")) else {}
-    partitions = _partitions(info, query.partitions)
+    partitions = partitions_in(info, query.partitions)
     for partition in resumed:
         partition_of(info, partition)
     positions: dict[int, int] = {}
@@ -124,7 +124,8 @@ async def _positions(services: Services, request: web.Request, info: TopicInfo, 
     return positions
 
 
-def _partitions(info: TopicInfo, given: str | UnsetType) -> list[int]:
+def partitions_in(info: TopicInfo, given: str | UnsetType) -> list[int]:
+    """The partitions of a query, all of them without one. Raises InvalidRequest, UnknownTopicOrPartition."""
     if given is UNSET:
         return list(range(info.partitions))
     numbers = given.split(",")
