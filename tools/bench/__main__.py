@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from tools.bench import http, kafka, kafka_scale, log, queue, queue_order, queue_retries, queue_scale, replies
+from tools.bench import http, kafka, kafka_scale, log, queue, queue_order, queue_retries, queue_scale, replies, worker
 from tools.bench.measure import Figure, show, write_json
 from tools.bench.servers.process import Missing
 
@@ -20,6 +20,7 @@ BENCHMARKS: dict[str, Callable[[Path], list[Figure]]] = {
     "queue-retries": queue_retries.run,
     "queue-scale": queue_scale.run,
     "replies": replies.run,
+    "worker": worker.run,
 }
 
 
