@@ -1,8 +1,8 @@
 """What a worker costs beside a bare loop that receives and acks, both over HTTP with the Python client.
 
-The bare loop receives batches of 16 and acks each batch by one call; the worker has 16 handlers that do nothing. Both run in
-this process against one broker, and take turns; a value is that of the best round. The worker receives while it acks, so it
-can be quicker than the loop although it costs this process more.
+The bare loop receives batches of 16 and acks each batch by one call; the worker has 16 handlers that do nothing. Both run
+in this process against one broker, and take turns; a value is that of the best round. The worker receives while it acks, so
+it can be quicker than the loop.
 """
 
 import asyncio
