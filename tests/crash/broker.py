@@ -19,12 +19,18 @@ class Broker:
     """``logbroker serve`` on a directory. Its output goes to ``output``, one run after another."""
 
     def __init__(
-        self, directory: Path, arguments: Sequence[str] = (), *, kafka: bool = False, module: str = "logbroker"
+        self,
+        directory: Path,
+        arguments: Sequence[str] = (),
+        *,
+        kafka: bool = False,
+        module: str = "logbroker",
+        data: Path | None = None,
     ) -> None:
         self.port = free_port()
         self.kafka_port = free_port() if kafka else 0
         self.output = directory / "broker.txt"
-        self._command = [sys.executable, "-m", module, "serve", "--data-dir", str(directory / "data")]
+        self._command = [sys.executable, "-m", module, "serve", "--data-dir", str(data or directory / "data")]
         self._command += ["--http", f"{HOST}:{self.port}"]
         self._command += ["--kafka", f"{HOST}:{self.kafka_port}" if kafka else "off", *arguments]
         self._process: subprocess.Popen[bytes] | None = None
@@ -52,6 +58,18 @@ class Broker:
             time.sleep(0.005)
         return time.monotonic() - begin
 
+    @property
+    def pid(self) -> int:
+        """The process that was started last."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def exit_code(self) -> int:
+        """What it ended with, which it has."""
+        assert self._process is not None
+        return self._process.wait(_STOP_TIMEOUT)
+
     def dies_within(self, seconds: float) -> bool:
         """Whether the process ends by itself in that time."""
         assert self._process is not None
@@ -60,6 +78,13 @@ class Broker:
         except subprocess.TimeoutExpired:
             return False
         return True
+
+    def pause(self, seconds: float) -> None:
+        """SIGSTOP, and SIGCONT after that time: a broker that hangs and comes back."""
+        assert self._process is not None
+        os.kill(self._process.pid, signal.SIGSTOP)
+        time.sleep(seconds)
+        os.kill(self._process.pid, signal.SIGCONT)
 
     def kill(self) -> None:
         """SIGKILL, and wait until it is gone."""

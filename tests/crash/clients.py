@@ -7,6 +7,7 @@ An answer that never came leaves the outcome UNKNOWN; FAIL is noted only where n
 import http.client
 import json
 import time
+from collections.abc import Mapping
 from contextlib import closing
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -107,10 +108,10 @@ def read(port: int, number: int, path: Path, stop: Event) -> None:
     recorder.close()
 
 
-def _poll(client: Client, recorder: Recorder, partition: int, offset: int) -> int:
+def _poll(client: Client, recorder: Recorder, partition: int, offset: int, topic: str = TOPIC) -> int:
     """Poll once and return where to go on."""
     recorder.begin(Poll())
-    path = f"/v1/topics/{TOPIC}/partitions/{partition}/records?offset={offset}&max_records=1000&encoding=text"
+    path = f"/v1/topics/{topic}/partitions/{partition}/records?offset={offset}&max_records=1000&encoding=text"
     try:
         status, answer = client.call("GET", path)
     except (OSError, http.client.HTTPException):
@@ -121,18 +122,19 @@ def _poll(client: Client, recorder: Recorder, partition: int, offset: int) -> in
         recorder.end(Outcome.FAIL, Poll())
         return offset
     seen = tuple((record["offset"], int(record["value"])) for record in answer["records"])
-    recorder.end(Outcome.OK, Poll({f"{TOPIC}-{partition}": seen}))
+    recorder.end(Outcome.OK, Poll({f"{topic}-{partition}": seen}))
     next_offset: int = answer["next_offset"]
     return next_offset
 
 
-def read_everything(port: int, path: Path) -> None:
-    """Poll every partition from its beginning to its end."""
+def read_everything(port: int, path: Path, topics: Mapping[str, int]) -> None:
+    """Poll every partition of ``topics`` (their partitions by name) from its beginning to its end."""
     with closing(Client(port)) as client, closing(Recorder(path, "final-reader")) as recorder:
         recorder.begin(Assign())
         recorder.end(Outcome.OK, Assign())
-        for partition in range(PARTITIONS):
-            _, facts = client.call("GET", f"/v1/topics/{TOPIC}/partitions/{partition}")
-            offset = 0
-            while offset < facts["high_watermark"]:
-                offset = _poll(client, recorder, partition, offset)
+        for topic, partitions in topics.items():
+            for partition in range(partitions):
+                _, facts = client.call("GET", f"/v1/topics/{topic}/partitions/{partition}")
+                offset = 0
+                while offset < facts["high_watermark"]:
+                    offset = _poll(client, recorder, partition, offset, topic)

@@ -1,4 +1,4 @@
-"""Clients of the group loop, each in a process of its own, by librdkafka: an idempotent producer and members of a group.
+"""Clients of the group loop, each in a process of its own, by librdkafka: producers and members of a group.
 
 What lives here: what a client sends and sees, into its history. What may not: judgement. A member commits what it was given
 right after it was given it, as one that has processed it would.
@@ -19,6 +19,8 @@ from tools.bench.servers.process import HOST
 TOPIC = "jobs"
 GROUP = "g"
 PARTITIONS = 12
+PLAIN_TOPIC = "plain"
+PLAIN_PARTITIONS = 2
 SESSION_MS = 1_000
 PROTOCOLS: Mapping[str, Mapping[str, object]] = {
     "classic": {"session.timeout.ms": SESSION_MS, "heartbeat.interval.ms": 200},
@@ -46,28 +48,46 @@ def _client(port: int) -> dict[str, object]:
     }
 
 
-def create_topic(port: int) -> None:
-    """The topic of the loop."""
+def create_topic(port: int, name: str = TOPIC, partitions: int = PARTITIONS) -> None:
+    """The topic of the loop, or another."""
     admin = AdminClient(_client(port))
-    admin.create_topics([NewTopic(TOPIC, PARTITIONS, 1)])[TOPIC].result(30)
+    admin.create_topics([NewTopic(name, partitions, 1)])[name].result(30)
 
 
 def produce(port: int, number: int, path: Path, stop: Event) -> None:
     """Send small batches of unique values to one partition after another until told to stop; librdkafka retries."""
-    producer = Producer({**_client(port), "enable.idempotence": True, "linger.ms": 1})
-    with closing(Recorder(path, f"producer-{number}")) as recorder:
+    _produce(port, path, stop, f"producer-{number}", TOPIC, PARTITIONS, _BATCH, {"enable.idempotence": True})
+
+
+def produce_plain(port: int, number: int, path: Path, stop: Event) -> None:
+    """The same without idempotence, one value at a time: librdkafka retries here too, and may write twice."""
+    _produce(port, path, stop, f"plain-producer-{number}", PLAIN_TOPIC, PLAIN_PARTITIONS, 1, {"enable.idempotence": False})
+
+
+def _produce(
+    port: int,
+    path: Path,
+    stop: Event,
+    process: str,
+    topic: str,
+    partitions: int,
+    batch: int,
+    settings: Mapping[str, object],
+) -> None:
+    producer = Producer({**_client(port), "linger.ms": 1, **settings})
+    with closing(Recorder(path, process)) as recorder:
         value = 0
         while not stop.is_set():
-            values = tuple(range(value, value + _BATCH))
-            partition = value // _BATCH % PARTITIONS
-            value += _BATCH
-            recorder.begin(Send(f"{TOPIC}-{partition}", values))
-            base_offset = _send(producer, partition, values)
+            values = tuple(range(value, value + batch))
+            partition = value // batch % partitions
+            value += batch
+            recorder.begin(Send(f"{topic}-{partition}", values))
+            base_offset = _send(producer, topic, partition, values)
             outcome = Outcome.UNKNOWN if base_offset is None else Outcome.OK
-            recorder.end(outcome, Send(f"{TOPIC}-{partition}", values, base_offset))
+            recorder.end(outcome, Send(f"{topic}-{partition}", values, base_offset))
 
 
-def _send(producer: Producer, partition: int, values: tuple[int, ...]) -> int | None:
+def _send(producer: Producer, topic: str, partition: int, values: tuple[int, ...]) -> int | None:
     """The offset of the first, when all were acknowledged one behind the other."""
     offsets: list[int] = []
 
@@ -76,7 +96,7 @@ def _send(producer: Producer, partition: int, values: tuple[int, ...]) -> int | 
             offsets.append(message.offset() or 0)
 
     for value in values:
-        producer.produce(TOPIC, str(value).encode(), partition=partition, on_delivery=delivered)
+        producer.produce(topic, str(value).encode(), partition=partition, on_delivery=delivered)
     producer.flush()
     if len(offsets) < len(values):
         return None

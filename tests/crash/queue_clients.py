@@ -16,7 +16,7 @@ from urllib.parse import quote
 from tests.crash.clients import Client
 from tests.crash.history import Action, Enqueue, Inventory, Outcome, Receive, Recorder, Settle
 
-QUEUE = "jobs"
+QUEUE = "work"
 LEASE_MS = 400
 QUEUE_PATH = f"/v1/queues/{QUEUE}"
 _PAUSE = 0.01

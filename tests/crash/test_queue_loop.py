@@ -18,10 +18,11 @@ import pytest
 from tests.crash.broker import Broker
 from tests.crash.history import Enqueue, Inventory, Operation, Outcome, Receive, Settle, read_history
 from tests.crash.jobs import check_jobs
-from tests.crash.queue_broker import KILL, POINTS, RECONCILE
+from tests.crash.points import KILL
+from tests.crash.queue_broker import POINTS, RECONCILE
 from tests.crash.queue_clients import create_queue, take_inventory, work
 
-KILLS = int(os.environ.get("LOGBROKER_QUEUE_KILLS") or (20 if os.environ.get("CI") == "true" else 6))
+KILLS = int(os.environ.get("LOGBROKER_QUEUE_KILLS") or (16 if os.environ.get("CI") == "true" else 6))
 CONTROL_KILLS = 6
 WORKERS = 4
 LONGEST_LIFE = 0.8
