@@ -172,8 +172,26 @@ class RawBatches(Protocol):
         ...
 
 
+class FrozenCopy(NamedTuple):
+    """A copy of everything as of one moment, for a backup to read. ``path`` is relative to the data directory."""
+
+    id: str
+    path: str
+    created_ms: int
+    files: int
+    bytes: int
+
+
 class Storage(Protocol):
     """Capability: the files below the log."""
+
+    async def freeze(self) -> FrozenCopy:
+        """Keep all files as they are now, until ``release``; takes no space of its own. Raises StorageError."""
+        ...
+
+    async def release(self, copy_id: str) -> None:
+        """Let a frozen copy go; one that is not there is no error."""
+        ...
 
     def segments(self, where: TopicPartition) -> list[SegmentInfo]:
         """The segments of a partition by base offset. Raises UnknownTopicOrPartition."""

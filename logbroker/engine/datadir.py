@@ -22,7 +22,8 @@ from logbroker.log.files import Files, Lock, make_dirs, replace_atomically
 from logbroker.log.partition import PartitionLog
 from logbroker.model import Now, TopicPartition
 
-_CATALOG = "catalog.json"
+CATALOG = "catalog.json"
+"""Where the catalogue is."""
 LOCK = "lock"
 """The file that whoever owns the directory holds."""
 _TOPICS = "topics"
@@ -35,9 +36,9 @@ def partition_path(topic_id: UUID, partition: int) -> str:
 
 def read_catalog(files: Files) -> Catalog | None:
     """The catalogue, or None where there is none. Raises DataDirectoryError when it is damaged."""
-    if not files.exists(_CATALOG):
+    if not files.exists(CATALOG):
         return None
-    file = files.open(_CATALOG)
+    file = files.open(CATALOG)
     try:
         return decode_catalog(bytes(file.pread(file.size(), 0)))
     finally:
@@ -92,7 +93,7 @@ class DataDirectory:
         """Make ``catalog`` the catalogue; durable on return. Raises StorageError, and then the old one stands."""
         gone = {topic_id for topic_id in catalog.deleted if not self._files.exists(f"{_TOPICS}/{topic_id}")}
         settled = catalog.forgetting(gone)
-        replace_atomically(self._files, _CATALOG, encode_catalog(settled))
+        replace_atomically(self._files, CATALOG, encode_catalog(settled))
         self.catalog = settled
 
     def info(self, entry: TopicEntry) -> TopicInfo:

@@ -20,6 +20,7 @@ from logbroker.engine.datadir import DataDirectory
 from logbroker.engine.diskspace import DiskSpace
 from logbroker.engine.encoding import decode_from
 from logbroker.engine.flusher import Flusher
+from logbroker.engine.frozen import Freezer
 from logbroker.engine.maintenance import Maintenance
 from logbroker.engine.partition import Partition
 from logbroker.engine.raw import EmbeddedBatches, EmbeddedStorage, refuse_claimed
@@ -54,7 +55,8 @@ class EmbeddedEngine:
         self._catalog_lock = asyncio.Lock()
         self._next_producer_id = 0
         self.raw = EmbeddedBatches(self.partition, clock, self.disk)
-        self.storage = EmbeddedStorage(self.partition)
+        self._freezer = Freezer(files, self._directory, self._partitions, self._damaged, clock, self._catalog_lock)
+        self.storage = EmbeddedStorage(self.partition, self._freezer)
         self._maintenance = Maintenance(self._partitions, clock)
         self.failed: asyncio.Future[FlushFailed] = asyncio.get_running_loop().create_future()
         """Resolved with the cause when the engine cannot go on; the process must then exit."""
@@ -73,6 +75,7 @@ class EmbeddedEngine:
         not stop the others: its operations raise PartitionDamaged.
         """
         self._directory.take()
+        self._freezer.clear()
         self.disk.look()
         self._next_producer_id = self._directory.catalog.next_producer_id
         for entry in self._directory.catalog:

@@ -8,6 +8,7 @@ from logbroker.clock import Clock
 from logbroker.engine.api import AbortedTransaction, BatchesRead, Buffer, Isolation
 from logbroker.engine.diskspace import DiskSpace
 from logbroker.engine.encoding import next_offset_behind
+from logbroker.engine.frozen import Freezer
 from logbroker.engine.partition import Done, Partition
 from logbroker.errors import OffsetOutOfRange, WriterFenced
 from logbroker.log.reading import ColdRead
@@ -109,8 +110,10 @@ def _batches(partition: Partition, chunk: Buffer, offset: int, upto: int, isolat
 class EmbeddedStorage:
     """``Storage`` over the open partitions."""
 
-    def __init__(self, partition: Lookup) -> None:
+    def __init__(self, partition: Lookup, freezer: Freezer) -> None:
         self._partition = partition
+        self.freeze = freezer.freeze
+        self.release = freezer.release
 
     def segments(self, where: TopicPartition) -> list[SegmentInfo]:
         return self._partition(where).log.segments()

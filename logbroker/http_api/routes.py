@@ -27,7 +27,7 @@ from logbroker.errors import (
     UnknownTopicOrPartition,
     UnsupportedMediaType,
 )
-from logbroker.http_api import admin, docs, fetch, filters, partitions, produce, search, tail, topics
+from logbroker.http_api import admin, docs, fetch, filters, partitions, produce, search, storage, tail, topics
 from logbroker.http_api.group_routes import GROUP_ROUTES
 from logbroker.http_api.object_routes import OBJECT_ROUTES
 from logbroker.http_api.paging import PageQuery
@@ -259,6 +259,25 @@ ROUTES: tuple[Route, ...] = (
         query=PageQuery,
         answer={JSON: partitions.SegmentsOut},
         errors=(*_READS, NotSupported),
+    ),
+    Route(
+        "POST",
+        "/v1/storage:freeze",
+        "freeze",
+        "storage",
+        storage.freeze,
+        answer={JSON: storage.FrozenOut},
+        statuses=(201,),
+        errors=(NotSupported,),
+    ),
+    Route(
+        "DELETE",
+        "/v1/storage/frozen/{id}",
+        "release_frozen",
+        "storage",
+        storage.release,
+        statuses=(204,),
+        errors=(NotSupported,),
     ),
     *QUEUE_ROUTES,
     *SUBSCRIPTION_ROUTES,

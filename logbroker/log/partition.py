@@ -11,6 +11,8 @@ Invariants:
 - after a flush that failed nothing is written any more: what is on disk is unknown, and a retry could lie.
 """
 
+from typing import NamedTuple
+
 from logbroker.config import INT32_MAX, TopicConfig
 from logbroker.errors import FlushFailed, StorageError
 from logbroker.log.aborted import Aborted
@@ -37,7 +39,18 @@ from logbroker.log.times import Times
 from logbroker.model import Appended, Now, OffsetAndTimestamp, SegmentInfo, TopicPartition
 from logbroker.records.markers import encode_marker
 
-__all__ = ["ColdRead", "FlushTicket", "PartitionLog"]
+__all__ = ["ColdRead", "FlushTicket", "Mark", "PartitionLog"]
+
+
+class Mark(NamedTuple):
+    """Where a log stood at one moment: its last segment, and how far that was written."""
+
+    base_offset: int
+    size: int
+    next_offset: int
+    log_start_offset: int
+    active_since_ms: int
+    has_producers: bool
 
 
 class PartitionLog:
@@ -106,6 +119,18 @@ class PartitionLog:
     def segments(self) -> list[SegmentInfo]:
         """All segments, ascending. Raises PartitionDamaged, StorageError."""
         return [segment.info() for segment in self._segments]
+
+    def mark(self) -> Mark:
+        """Where it stands now."""
+        active = self._segments.active
+        return Mark(
+            active.base_offset,
+            active.size,
+            active.next_offset,
+            self.log_start_offset,
+            self._active_since_ms,
+            bool(len(self._producers)),
+        )
 
     def producers(self) -> list[ProducerState]:
         """The idempotent and transactional producers that are remembered."""

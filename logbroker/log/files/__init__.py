@@ -126,6 +126,10 @@ class Files(Protocol):
         """Give a file another name in the same directory, replacing what has it; durable after ``sync_dir``."""
         ...
 
+    def link(self, old: str, new: str) -> None:
+        """Give a file one more name, which keeps it when the other is removed or replaced. Raises StorageError."""
+        ...
+
     def unlink(self, path: str) -> None:
         """Remove a file; durable after ``sync_dir``."""
         ...

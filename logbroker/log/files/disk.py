@@ -231,6 +231,12 @@ class DiskFiles:
         except OSError as error:
             raise storage_error("renaming", self._full(old), error) from error
 
+    def link(self, old: str, new: str) -> None:
+        try:
+            Path(self._full(new)).hardlink_to(self._full(old))
+        except OSError as error:
+            raise storage_error("linking", self._full(old), error) from error
+
     def unlink(self, path: str) -> None:
         try:
             Path(self._full(path)).unlink()

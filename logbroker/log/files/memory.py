@@ -162,6 +162,10 @@ class MemoryFiles:
         self.contents[new] = self._content("renaming", old)
         del self.contents[old]
 
+    def link(self, old: str, new: str) -> None:
+        self._require_directory("linking", parent(new))
+        self.contents[new] = self._content("linking", old)
+
     def unlink(self, path: str) -> None:
         self._content("removal of", path)
         del self.contents[path]
