@@ -9,7 +9,7 @@ import msgspec
 from aiohttp import web
 
 from logbroker.broker.services import Services
-from logbroker.engine.api import Storage
+from logbroker.engine.api import FrozenCopy, Storage
 from logbroker.errors import NotSupported
 from logbroker.http_api.requests import NoQuery, json_answer
 
@@ -35,8 +35,11 @@ def storage_of(services: Services) -> Storage:
 async def freeze(services: Services, request: web.Request, query: NoQuery) -> web.Response:
     """Keep all files as they are now, for a backup to copy."""
     copy = await storage_of(services).freeze()
-    directory = str(Path(services.config.data_dir).absolute() / copy.path)
-    return json_answer(FrozenOut(copy.id, directory, copy.created_ms, copy.files, copy.bytes), 201)
+    return json_answer(FrozenOut(copy.id, _directory_of(services, copy), copy.created_ms, copy.files, copy.bytes), 201)
+
+
+def _directory_of(services: Services, copy: FrozenCopy) -> str:
+    return str(Path(services.config.data_dir).absolute() / copy.path)
 
 
 async def release(services: Services, request: web.Request, query: NoQuery) -> web.Response:

@@ -1,19 +1,17 @@
 """``logbroker segment``: look into the files of a data directory, or into segment files that Kafka wrote."""
 
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import click
 
-from logbroker.cli import failures, settings
+from logbroker.cli import failures
 from logbroker.cli.framework import Group, Invocation, pass_invocation
 from logbroker.cli.output import note, print_item, print_rows, progress, timestamp
 from logbroker.cli.storage.contents import Walk, batch_row, finding_rows, index_rows, record_rows
-from logbroker.cli.storage.places import SegmentPlace, one_partition, partitions, segments
+from logbroker.cli.storage.places import SegmentPlace, data_dir_of, one_partition, partitions, segments
 from logbroker.cli.storage.repair import repair
 from logbroker.errors import MessageNotFound
 from logbroker.log.names import DIGEST, INDEX, TIME_INDEX
@@ -34,11 +32,6 @@ def segment() -> None:
 segment.add_command(repair)
 
 
-def _data_dir(invocation: Invocation) -> Path:
-    flags = {} if invocation.data_dir is None else {"data_dir": invocation.data_dir}
-    return Path(settings.load(flags, os.environ).broker.data_dir)
-
-
 @segment.command("ls")
 @click.argument("target", required=False)
 @pass_invocation
@@ -54,7 +47,7 @@ def list_segments(invocation: Invocation, target: str | None) -> None:
             "sealed": place.size(DIGEST) is not None,
             "path": str(place.path()),
         }
-        for place in segments(target, _data_dir(invocation))
+        for place in segments(target, data_dir_of(invocation))
     ]
     print_rows(invocation, rows, ("partition", "base_offset", "bytes", "index_bytes", "time_index_bytes", "sealed"))
 
@@ -68,7 +61,7 @@ def list_segments(invocation: Invocation, target: str | None) -> None:
 def dump(invocation: Invocation, target: str, deep: bool, print_data: bool, offsets: str | None) -> int:
     """Print the batches, or the records, of segments; exits 8 where a file holds something else."""
     low, high = _range(offsets)
-    walks = [Walk(place) for place in segments(target, _data_dir(invocation))]
+    walks = [Walk(place) for place in segments(target, data_dir_of(invocation))]
     if deep or print_data:
         rows = (row for row in _records(walks, with_data=print_data) if low <= row["offset"] < high)
         columns = ["partition", "offset", "timestamp_ms", "key_bytes", "value_bytes", "headers"]
@@ -114,7 +107,7 @@ def _told(invocation: Invocation, walks: Sequence[Walk]) -> int:
 @pass_invocation
 def index(invocation: Invocation, target: str) -> None:
     """Print the entries of the offset and time indexes."""
-    rows = list(chain.from_iterable(index_rows(place) for place in segments(target, _data_dir(invocation))))
+    rows = list(chain.from_iterable(index_rows(place) for place in segments(target, data_dir_of(invocation))))
     print_rows(invocation, rows, ("partition", "file", "offset", "position", "timestamp_ms"))
 
 
@@ -127,7 +120,7 @@ def verify(invocation: Invocation, target: str | None) -> int:
     "damage": records are lost or changed. "derived": a file that the broker builds again by itself is wrong. "note": worth
     knowing. What a live broker is just writing can look like damage at the end of the newest segment.
     """
-    places = [place for place in partitions(target, _data_dir(invocation)) if place.directory.is_dir()]
+    places = [place for place in partitions(target, data_dir_of(invocation)) if place.directory.is_dir()]
     found = [segment for place in places for segment in place.segments()]
     size = sum(segment.size() or 0 for segment in found)
     with progress(invocation, "bytes", size) as bar:
@@ -148,7 +141,7 @@ def find(invocation: Invocation, target: str, offset: int | None, timestamp_ms: 
     """Find the segment, batch and byte position of a record of one partition. Reads the files, not their indexes."""
     if (offset is None) == (timestamp_ms is None):
         raise click.UsageError("give one of --offset and --timestamp")
-    places = one_partition(target, _data_dir(invocation))
+    places = one_partition(target, data_dir_of(invocation))
     found = _find_offset(places, offset) if offset is not None else _find_time(places, timestamp_ms or 0)
     if found is None:
         wanted = f"offset {offset}" if offset is not None else f"time {timestamp_ms} ({timestamp(timestamp_ms)}) or later"

@@ -3,11 +3,14 @@
 What lives here: names to directories, by the catalogue of the data directory. What may not: what is inside a segment.
 """
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from logbroker.cli import settings
+from logbroker.cli.framework import Invocation
 from logbroker.engine.datadir import partition_path, read_catalog
 from logbroker.errors import DataDirectoryError, InvalidRequest, UnknownTopicOrPartition
 from logbroker.log.files.disk import DiskFiles
@@ -60,6 +63,12 @@ class PartitionPlace:
             )
         chosen = bases if self.base_offset is None else [self.base_offset]
         return [SegmentPlace(self.label, self.directory, base) for base in chosen]
+
+
+def data_dir_of(invocation: Invocation) -> Path:
+    """The data directory a command is about. Raises InvalidConfig."""
+    flags = {} if invocation.data_dir is None else {"data_dir": invocation.data_dir}
+    return Path(settings.load(flags, os.environ).broker.data_dir)
 
 
 def partitions(target: str | None, data_dir: Path) -> list[PartitionPlace]:

@@ -4,7 +4,6 @@ What lives here: options, the plan as rows, where the backup goes. What may not:
 Invariant: without ``--execute`` nothing is changed; with it, the data directory is held as a broker would hold it.
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -13,10 +12,10 @@ from typing import Any
 
 import click
 
-from logbroker.cli import failures, settings
+from logbroker.cli import failures
 from logbroker.cli.framework import Command, Invocation, pass_invocation
 from logbroker.cli.output import note, print_rows
-from logbroker.cli.storage.places import PartitionPlace, partitions
+from logbroker.cli.storage.places import PartitionPlace, data_dir_of, partitions
 from logbroker.engine.datadir import LOCK
 from logbroker.errors import InvalidRequest
 from logbroker.log.files.disk import DiskFiles
@@ -45,8 +44,7 @@ def repair(invocation: Invocation, target: str | None, mode: str | None, execute
         raise click.UsageError("say --skip or --truncate: what is to be done where records are lost?")
     if target is not None and ("/" in target and Path(target).exists()):
         raise InvalidRequest(f"{target} is a path: name TOPIC or TOPIC/PARTITION, with --data-dir")
-    flags = {} if invocation.data_dir is None else {"data_dir": invocation.data_dir}
-    data_dir = Path(settings.load(flags, os.environ).broker.data_dir)
+    data_dir = data_dir_of(invocation)
     places = [place for place in partitions(target, data_dir) if place.directory.is_dir()]
     files = DiskFiles(data_dir)
     with _held(files) if execute else _looked_at():
