@@ -27,7 +27,7 @@ from logbroker.errors import (
     UnknownTopicOrPartition,
     UnsupportedMediaType,
 )
-from logbroker.http_api import admin, docs, fetch, filters, partitions, produce, search, storage, tail, topics
+from logbroker.http_api import admin, docs, fetch, filters, partitions, produce, search, tail, topics
 from logbroker.http_api.group_routes import GROUP_ROUTES
 from logbroker.http_api.object_routes import OBJECT_ROUTES
 from logbroker.http_api.paging import PageQuery
@@ -36,6 +36,7 @@ from logbroker.http_api.queue_routes import QUEUE_ROUTES
 from logbroker.http_api.reply_routes import REPLY_ROUTES
 from logbroker.http_api.requests import JSON, NDJSON, OCTETS, RECORD_BATCH
 from logbroker.http_api.route import BINARY, Route
+from logbroker.http_api.storage_routes import STORAGE_ROUTES
 from logbroker.http_api.subscription_routes import SUBSCRIPTION_ROUTES
 
 _TOPIC = "/v1/topics/{topic}"
@@ -250,35 +251,7 @@ ROUTES: tuple[Route, ...] = (
         answer={JSON: partitions.OffsetOut},
         errors=_READS,
     ),
-    Route(
-        "GET",
-        "/v1/storage/{topic}/{partition}/segments",
-        "list_segments",
-        "storage",
-        partitions.list_segments,
-        query=PageQuery,
-        answer={JSON: partitions.SegmentsOut},
-        errors=(*_READS, NotSupported),
-    ),
-    Route(
-        "POST",
-        "/v1/storage:freeze",
-        "freeze",
-        "storage",
-        storage.freeze,
-        answer={JSON: storage.FrozenOut},
-        statuses=(201,),
-        errors=(NotSupported,),
-    ),
-    Route(
-        "DELETE",
-        "/v1/storage/frozen/{id}",
-        "release_frozen",
-        "storage",
-        storage.release,
-        statuses=(204,),
-        errors=(NotSupported,),
-    ),
+    *STORAGE_ROUTES,
     *QUEUE_ROUTES,
     *SUBSCRIPTION_ROUTES,
     *REPLY_ROUTES,
