@@ -26,8 +26,16 @@ COMMANDS = {
     "request": Lazy("logbroker.cli.requests", "request", "Ask SERVICE and print its reply."),
     "reply": Lazy("logbroker.cli.requests", "reply", "Answer the requests of SERVICE with COMMAND, until a signal comes."),
     "segment": Lazy("logbroker.cli.storage.commands", "segment", "Look into the files of a data directory."),
-    "backup": Lazy("logbroker.cli.storage.backup_commands", "backup", "Copy everything a broker holds, while it runs."),
-    "restore": Lazy("logbroker.cli.storage.backup_commands", "restore", "Make a data directory from a backup."),
+    "backup": Lazy(
+        "logbroker.cli.storage.backup_commands",
+        "backup",
+        "Copy all a broker holds into a new directory in DESTINATION, while it runs.",
+    ),
+    "restore": Lazy(
+        "logbroker.cli.storage.backup_commands",
+        "restore",
+        "Make a data directory from the backup SOURCE, checking every byte.",
+    ),
     "config": Lazy("logbroker.cli.configuration", "config", "Show, check and explain the settings."),
     "demo": Lazy("logbroker.cli.demo", "demo", "Run a whole job on real data."),
     "version": Lazy("logbroker.cli.version", "version", "Show the version."),

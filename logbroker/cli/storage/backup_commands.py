@@ -35,9 +35,9 @@ def _told() -> Iterator[None]:
 @click.option("--offline", is_flag=True, help="The broker is stopped: read its data directory.")
 @pass_invocation
 def backup(invocation: Invocation, destination: Path, offline: bool) -> None:
-    """Copy everything a broker holds, as of one moment, into a new directory in DESTINATION.
+    """Copy all a broker holds into a new directory in DESTINATION, while it runs.
 
-    The broker goes on meanwhile; this runs on its machine. What the newest backup there has too is linked, not copied.
+    The copy is of one moment. This runs on the machine of the broker. What the newest backup there has too is linked, not copied.
     """
     with _told(), _stopped(data_dir_of(invocation)) if offline else _frozen(invocation) as (source, listed):
         total = sum(one.size for one in listed.files)
@@ -84,7 +84,10 @@ def _stopped(data_dir: Path) -> Iterator[tuple[Path, FrozenList]]:
 @click.argument("source", type=click.Path(path_type=Path, exists=True))
 @pass_invocation
 def restore(invocation: Invocation, source: Path) -> None:
-    """Copy the backup SOURCE (or the newest in SOURCE) into an empty data directory, checking every byte."""
+    """Make a data directory from the backup SOURCE, checking every byte.
+
+    SOURCE is one backup, or the directory of several, of which the newest is taken. The data directory must be empty.
+    """
     data_dir = data_dir_of(invocation)
     chosen = form.newest(source)
     if chosen is None:
