@@ -27,14 +27,14 @@ COMMANDS = {
     "reply": Lazy("logbroker.cli.requests", "reply", "Answer the requests of SERVICE with COMMAND, until a signal comes."),
     "segment": Lazy("logbroker.cli.storage.commands", "segment", "Look into the files of a data directory."),
     "backup": Lazy(
-        "logbroker.cli.storage.backup_commands",
+        "logbroker.cli.storage.backups",
         "backup",
-        "Copy all a broker holds into a new directory in DESTINATION, while it runs.",
+        "Copy all a broker holds, while it runs.",
     ),
     "restore": Lazy(
-        "logbroker.cli.storage.backup_commands",
+        "logbroker.cli.storage.backups",
         "restore",
-        "Make a data directory from the backup SOURCE, checking every byte.",
+        "Make a data directory from a backup.",
     ),
     "config": Lazy("logbroker.cli.configuration", "config", "Show, check and explain the settings."),
     "demo": Lazy("logbroker.cli.demo", "demo", "Run a whole job on real data."),

@@ -35,9 +35,10 @@ def _told() -> Iterator[None]:
 @click.option("--offline", is_flag=True, help="The broker is stopped: read its data directory.")
 @pass_invocation
 def backup(invocation: Invocation, destination: Path, offline: bool) -> None:
-    """Copy all a broker holds into a new directory in DESTINATION, while it runs.
+    """Copy all a broker holds, while it runs.
 
-    The copy is of one moment. This runs on the machine of the broker. What the newest backup there has too is linked, not copied.
+    The copy is of one moment, and a new directory in DESTINATION. This runs on the broker's machine. What the newest
+    backup in DESTINATION has too is linked, not copied.
     """
     with _told(), _stopped(data_dir_of(invocation)) if offline else _frozen(invocation) as (source, listed):
         total = sum(one.size for one in listed.files)
@@ -84,9 +85,10 @@ def _stopped(data_dir: Path) -> Iterator[tuple[Path, FrozenList]]:
 @click.argument("source", type=click.Path(path_type=Path, exists=True))
 @pass_invocation
 def restore(invocation: Invocation, source: Path) -> None:
-    """Make a data directory from the backup SOURCE, checking every byte.
+    """Make a data directory from a backup.
 
     SOURCE is one backup, or the directory of several, of which the newest is taken. The data directory must be empty.
+    Every byte is checked.
     """
     data_dir = data_dir_of(invocation)
     chosen = form.newest(source)
