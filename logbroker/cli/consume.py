@@ -20,16 +20,19 @@ import click
 from logbroker.cli.framework import Command, Invocation, pass_invocation
 from logbroker.cli.group_reading import MemberReader
 from logbroker.cli.http_client import HttpClient, error_of, path
-from logbroker.cli.input import header
 from logbroker.cli.output import print_rows
 from logbroker.cli.payloads import columns, formatted, readable
 from logbroker.cli.positions import time_ms
-from logbroker.filters.shorthand import combined
+from logbroker.cli.record_filters import record_filter_options
 
 _FOLLOW_WAIT_MS = 10_000
 _MAX_RECORDS = 1_000
 _MAX_PARTITIONS = 1_000
 _TITLES = ("PARTITION", "OFFSET", "TIMESTAMP", "KEY", "VALUE")
+
+format_option = click.option(
+    "--format", "template", metavar="TEMPLATE", help=r"As '%p %o %k %v\n'; also %t topic, %T time, %h headers."
+)
 
 Record = dict[str, Any]
 
@@ -54,13 +57,11 @@ class _Cursor:
 @click.option("--to", "stop", metavar="POSITION", help="Where to stop, exclusive; by default the end as it is now.")
 @click.option("--partition", "-p", "partitions", type=click.IntRange(0), multiple=True, help="Only this partition.")
 @click.option("--count", "-n", type=click.IntRange(1), help="Stop after so many records.")
-@click.option("--filter", "expression", metavar="CEL", help="Only records that match, as 'headers.region == \"eu\"'.")
-@click.option("--key", "-k", metavar="KEY", help="Only records with this key.")
-@click.option("--header", "-H", "headers", multiple=True, metavar="NAME:VALUE", help="Only records with this header.")
+@record_filter_options
 @click.option("--follow/--exit-at-end", "-f/-e", default=False, help="Wait for more, or stop at the end (the default).")
 @click.option("--group", "-g", metavar="GROUP", help="Read as a member of this consumer group.")
 @click.option("--commit/--no-commit", default=True, help="Whether a member commits what it has printed (the default).")
-@click.option("--format", "template", metavar="TEMPLATE", help=r"As '%p %o %k %v\n'; also %t topic, %T time, %h headers.")
+@format_option
 @pass_invocation
 def consume(
     invocation: Invocation,
@@ -70,9 +71,7 @@ def consume(
     stop: str | None,
     partitions: Sequence[int],
     count: int | None,
-    expression: str | None,
-    key: str | None,
-    headers: Sequence[str],
+    wanted: str | None,
     follow: bool,
     group: str | None,
     commit: bool,
@@ -88,7 +87,6 @@ def consume(
         raise click.UsageError("--follow never stops, so --to means nothing with it")
     if follow and invocation.output == "json" and template is None:
         raise click.UsageError("--follow never stops, and -o json is one array: use -o jsonl")
-    wanted = combined(expression, key, [(name, value) for name, value in map(header, headers)])
     start = start or ("latest" if follow else "earliest")
     if group is not None and wanted is not None:
         raise click.UsageError("a member of a group reads all there is: --filter, --key and --header do not go with it")
@@ -100,14 +98,14 @@ def consume(
         if group is not None:
             reader = MemberReader(client, group, topics, start, commit)
             with contextlib.closing(reader.batches(count, follow=follow)) as batches:
-                _print(invocation, batches, template)
+                print_records(invocation, batches, template)
             return
         cursors = [
             _cursor(client, topic, partition, start, None if follow else stop or "latest")
             for topic in topics
             for partition in _partitions(client, topic, partitions)
         ]
-        _print(invocation, _limited(_read(client, cursors, follow, wanted), count), template)
+        print_records(invocation, _limited(_read(client, cursors, follow, wanted), count), template)
 
 
 def _partitions(client: HttpClient, topic: str, chosen: Sequence[int]) -> Sequence[int]:
@@ -170,7 +168,7 @@ def _limited(batches: Iterable[list[Record]], count: int | None) -> Iterator[lis
                 return
 
 
-def _print(invocation: Invocation, batches: Iterable[list[Record]], template: str | None) -> None:
+def print_records(invocation: Invocation, batches: Iterable[list[Record]], template: str | None) -> None:
     """Print batches as they come; what one request brought is shown before the next is waited for."""
     if invocation.output == "json" and template is None:
         print_rows(invocation, [readable(record) for batch in batches for record in batch], ())

@@ -5,21 +5,19 @@ Invariant: nothing is sent back without --execute and nothing dropped without --
 interrupted stops the operation, which can be gone on with.
 """
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, BinaryIO
 
 import click
 
-from logbroker.cli import failures
 from logbroker.cli.framework import Command, Group, Invocation, pass_invocation
 from logbroker.cli.http_client import HttpClient, path
-from logbroker.cli.output import note, print_item, print_rows, progress, timestamp
+from logbroker.cli.operations import follow
+from logbroker.cli.output import note, print_item, print_rows, timestamp
 from logbroker.cli.payloads import readable, to_wire
 from logbroker.cli.queue_views import PEEK_COLUMNS, LetterFilter, filter_options, message_row, shortened
 
-_POLL_S = 0.2
 _COLUMNS = PEEK_COLUMNS["dead"]
 
 Row = dict[str, Any]
@@ -178,14 +176,14 @@ def redrive(
         raise click.UsageError("--file edits one letter: give its ID")
     with _client(invocation) as client:
         if go_on is not None:
-            return _follow(invocation, client, client.request("POST", path("operations", f"{go_on}:resume")))
+            return follow(invocation, client, client.request("POST", path("operations", f"{go_on}:resume")))
         if not execute:
             return _plan(invocation, client, queue, selection)
         if edited is not None:
             return _edit(invocation, client, path("queues", queue, "messages", f"{ids[0]}:redrive"), edited.read())
         body = {**selection, "dry_run": False, **({} if rate is None else {"rate": rate})}
         begun = client.request("POST", path("queues", f"{queue}:redrive"), body=body)
-        return _follow(invocation, client, begun["operation"])
+        return follow(invocation, client, begun["operation"])
 
 
 def _matched(client: HttpClient, queue: str, selection: Row) -> Row:
@@ -224,38 +222,7 @@ def discard(invocation: Invocation, queue: str, ids: Sequence[str], chosen: Lett
         invocation.confirm(f"This drops {matched} dead letters of queue {queue!r} for good.")
         body = {**selection, "confirm": queue}
         begun = client.request("POST", path("queues", f"{queue}:discard"), body=body)
-        return _follow(invocation, client, begun["operation"])
-
-
-def _follow(invocation: Invocation, client: HttpClient, operation: Row) -> int:
-    """Wait for the end of an operation and print it. The exit code."""
-    here = path("operations", operation["id"])
-    handled = 0
-    try:
-        with progress(invocation, operation["kind"], None) as bar:
-            while operation["state"] == "running":
-                time.sleep(_POLL_S)
-                operation = client.get(here)
-                now_handled = operation["done"] + operation["failed"]
-                bar.advance(now_handled - handled)
-                handled = now_handled
-    except KeyboardInterrupt:
-        client.close()
-        client.request("POST", f"{here}:cancel")
-        rest = f"; go on with --go-on {operation['id']}" if operation["kind"] == "redrive" else ""
-        note(invocation, f"stopped, what is done stays done{rest}")
-        raise
-    if invocation.output == "table":
-        print_rows(invocation, [operation], ("id", "kind", "state", "matched", "done", "failed", "error"))
-    else:
-        print_item(invocation, operation)
-    return _verdict(operation)
-
-
-def _verdict(operation: Row) -> int:
-    if operation["state"] == "done":
-        return failures.PARTIAL if operation["failed"] else 0
-    return failures.FAILURE
+        return follow(invocation, client, begun["operation"])
 
 
 dlq.add_command(redrive)

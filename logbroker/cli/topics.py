@@ -9,6 +9,7 @@ from logbroker.cli import failures
 from logbroker.cli.framework import Group, Invocation, pass_invocation
 from logbroker.cli.http_client import HttpClient, path
 from logbroker.cli.output import note, print_item, print_rows, timestamp
+from logbroker.cli.topic_records import replay, search
 from logbroker.config import TOPIC_SETTINGS
 
 _setting_option = click.option(
@@ -155,3 +156,7 @@ def delete(invocation: Invocation, name: str) -> None:
         invocation.confirm(f"This deletes topic {name!r} with {info['partitions']} partitions and all of their records.")
         client.request("DELETE", path("topics", name))
     note(invocation, f"deleted topic {name!r}")
+
+
+topic.add_command(search)
+topic.add_command(replay)

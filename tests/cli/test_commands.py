@@ -251,3 +251,52 @@ def test_a_bad_filter_is_told_with_its_column(logbroker: CommandLine) -> None:
     assert refused.code == 2
     assert refused.err.startswith("error[FILTER_INVALID]: the filter is not accepted at column 8: ")
     assert logbroker("consume", "refusing", "--filter", "true", "--group", "g").code == 2
+
+
+def test_a_search_finds_records_and_says_how_to_go_on(logbroker: CommandLine) -> None:
+    logbroker("topic", "create", "sought")
+    lines = [{"key": f"k{n % 2}", "value": f'{{"n":{n}}}', "timestamp_ms": 1_000 * n} for n in range(10)]
+    logbroker("produce", "sought", "--input", "jsonl", stdin="\n".join(map(json.dumps, lines)).encode())
+    found = logbroker("topic", "search", "sought", "-k", "k1", "--filter", "value.n > 2", "--format", "%o ")
+    assert (found.code, found.out, found.err) == (0, "3 5 7 9 ", "found 4 of 10 records looked at\n")
+    assert logbroker("topic", "search", "sought", "--back", "-n", "2", "--format", "%o ").out == "9 8 "
+    assert (
+        logbroker("topic", "search", "sought", "--from", "1970-01-01T00:00:07", "--to", "9", "--format", "%o ").out
+        == "7 8 "
+    )
+    first = logbroker("topic", "search", "sought", "-k", "k0", "-n", "3", "-o", "jsonl")
+    assert [row["offset"] for row in first.rows] == [0, 2, 4]
+    cursor = first.err.split("--cursor ")[1].strip()
+    rest = logbroker("topic", "search", "sought", "-k", "k0", "--cursor", cursor, "-o", "json")
+    assert [row["offset"] for row in rest.json] == [6, 8]
+    assert logbroker("topic", "search", "sought", "--cursor", cursor).code == 2
+    assert "error[FILTER_INVALID]" in logbroker("topic", "search", "sought", "--filter", "nix").err
+
+
+def test_a_replay_is_followed_to_its_end(logbroker: CommandLine) -> None:
+    logbroker("topic", "create", "played")
+    logbroker("topic", "create", "copied")
+    logbroker("queue", "create", "playing")
+    logbroker("produce", "played", "-k", "k", stdin=b"0\n1\n2\n3\n4")
+    done = logbroker(
+        "topic",
+        "replay",
+        "played",
+        "--from",
+        "1",
+        "--to",
+        "4",
+        "--filter",
+        "value != 2",
+        "--into-queue",
+        "playing",
+        "-o",
+        "json",
+    )
+    assert (done.code, done.json["state"], done.json["done"]) == (0, "done", 2)
+    assert [row["value"] for row in logbroker("queue", "receive", "playing", "-n", "9", "-o", "jsonl").rows] == ["1", "3"]
+    assert logbroker("topic", "replay", "played", "--into-topic", "copied", "--rate", "1000").code == 0
+    assert logbroker("consume", "copied", "--format", "%v").out == "01234"
+    assert logbroker("topic", "replay", "played", "--go-on", done.json["id"]).code == 0
+    assert logbroker("topic", "replay", "played").code == 2
+    assert logbroker("topic", "replay", "played", "--into-queue", "nowhere").code == 4
