@@ -126,6 +126,8 @@ class Node:
         await services.groups.start()
         parts.push_async_callback(services.groups.stop)
         parts.push_async_callback(services.members.close)
+        await services.transactions.start()
+        parts.push_async_callback(services.transactions.stop)
         await services.queues.start()
         parts.push_async_callback(services.queues.stop)
         await services.snapshots.start()

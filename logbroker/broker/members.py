@@ -24,6 +24,7 @@ from logbroker.errors import (
     RebalanceInProgress,
     UnknownMember,
     UnknownTopicOrPartition,
+    UnstableOffsetCommit,
 )
 from logbroker.groups.coordinator import GroupCoordinator
 from logbroker.groups.hosted import HostedMembers, Standing
@@ -228,8 +229,10 @@ class Members:
         """Start the generation the member stands in, unless that is done."""
         if reader.generation == standing.generation:
             return
-        committed = await self._groups.fetch_offsets(group_id, standing.assignment)
-        known = {where: found.offset for where, found in committed.items()}
+        committed = await self._groups.read_offsets(group_id, standing.assignment)
+        for where in committed.unstable.intersection(standing.assignment):
+            raise UnstableOffsetCommit(f"a position in {where} is part of an open transaction: try again")
+        known = {where: found.offset for where, found in committed.offsets.items()}
         new = [where for where in standing.assignment if where not in known]
         fresh = {where: await self._first_position(group_id, reader, standing, where) for where in new}
         reader.begin(standing.generation, known, fresh)

@@ -34,6 +34,7 @@ from logbroker.config import BrokerConfig, TopicConfig
 from logbroker.engine.api import Engine
 from logbroker.groups.coordinator import GroupCoordinator
 from logbroker.groups.messages import GroupLimits
+from logbroker.groups.transactions.coordinator import TransactionCoordinator
 from logbroker.metrics import Metrics
 
 
@@ -71,6 +72,8 @@ class Services:
     """To be started before a door that serves groups opens."""
     members: Members
     """To be closed before ``groups`` stop."""
+    transactions: TransactionCoordinator
+    """To be started after the groups and before a door opens, and stopped before the groups."""
     resets: Resets
     lag: Lag
     queues: Queues
@@ -100,8 +103,7 @@ def services_on(
     topic_defaults: TopicConfig | None = None,
 ) -> Services:
     """The use cases over ``engine``."""
-    metrics = metrics or Metrics()
-    lifecycle = Lifecycle()
+    metrics, lifecycle = metrics or Metrics(), Lifecycle()
     waiting = Waiting(engine, lifecycle.closing, metrics)
     groups = GroupCoordinator(engine, clock, _group_limits(config))
     topics = Topics(engine, config, groups.forget_topic)
@@ -127,6 +129,7 @@ def services_on(
         filtering=filtering,
         groups=groups,
         members=Members(engine, groups, fetch, waiting, clock),
+        transactions=TransactionCoordinator(engine, groups, clock),
         resets=Resets(engine, topics, groups),
         lag=Lag(engine, groups, clock),
         queues=queues,

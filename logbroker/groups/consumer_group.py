@@ -36,7 +36,9 @@ def found(draft: ConsumerDraft, command: ConsumerHeartbeat, classic: Draft) -> D
     return Decision(reply=decision.reply) if isinstance(decision.reply, LogbrokerError) else decision
 
 
-def decide(draft: ConsumerDraft, classic: Draft, command: m.GroupCommand, committed: Committed) -> Decision[m.GroupReply]:
+def decide(
+    draft: ConsumerDraft, classic: Draft, command: m.ProtocolCommand, committed: Committed
+) -> Decision[m.GroupReply]:
     """What a command leads to. ``classic`` is a draft over the membership of the classic protocol, which is empty."""
     group = draft.group
     match command:
@@ -56,8 +58,6 @@ def decide(draft: ConsumerDraft, classic: Draft, command: m.GroupCommand, commit
             return consumer_offsets.reset(classic, command, group)
         case m.DeleteOffsets():
             return offsets.delete(classic, command, committed, set(group.topics))
-        case m.ForgetTopic():
-            return offsets.forget_topic(classic, command, committed)
         case m.DescribeGroup():
             return classic.decision(view(group, draft.limits))
         case m.DeleteGroup():

@@ -7,6 +7,7 @@ the partition.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from logbroker.errors import IllegalGeneration, LogbrokerError, NonEmptyGroup, StaleMemberEpoch
 from logbroker.groups import offsets
@@ -33,12 +34,14 @@ def commit(
     draft: Draft, command: CommitOffsets, committed: Mapping[TopicPartition, CommittedOffset], group: ConsumerState
 ) -> Decision[GroupReply]:
     """Commit what may be committed; each position is answered for itself."""
-    refusals = commit_refusals(group, command.claim, tuple(wanted.where for wanted in command.offsets))
+    refusals: LogbrokerError | Refusals = {}
+    if command.producer_id is None or not command.claim.is_none:
+        refusals = commit_refusals(group, command.claim, tuple(wanted.where for wanted in command.offsets))
     if isinstance(refusals, LogbrokerError):
+        if command.producer_id is not None and isinstance(refusals, StaleMemberEpoch):
+            refusals = IllegalGeneration(refusals.detail)  # TxnOffsetCommit knows no other word for it
         return draft.decision(refusals)
-    taken = CommitOffsets(
-        command.claim, tuple(one for one in command.offsets if one.where not in refusals), command.may_go_back
-    )
+    taken = replace(command, offsets=tuple(one for one in command.offsets if one.where not in refusals))
     generation = command.claim.generation if command.claim.member_id else NO_GENERATION
     written = dict(offsets.write(draft, taken, generation, committed).results)
     asked = (wanted.where for wanted in command.offsets)

@@ -183,8 +183,26 @@ class GroupCoordinator:
         claim: m.MemberClaim | None = None,
     ) -> dict[TopicPartition, CommittedOffset]:
         """The committed offsets of ``partitions``, or of all; a partition without one is missing."""
+        return (await self.read_offsets(group_id, partitions, claim)).offsets
+
+    async def read_offsets(
+        self,
+        group_id: str,
+        partitions: Sequence[TopicPartition] | None = None,
+        claim: m.MemberClaim | None = None,
+    ) -> m.Offsets:
+        """As ``fetch_offsets``, with the partitions for which a transaction is not decided yet."""
         wanted = None if partitions is None else tuple(partitions)
-        return (await self._ask(group_id, m.FetchOffsets(wanted, claim), m.Offsets)).offsets
+        return await self._ask(group_id, m.FetchOffsets(wanted, claim), m.Offsets)
+
+    async def commit_in_transaction(self, group_id: str, producer_id: int, command: m.CommitOffsets) -> m.OffsetResults:
+        """Commit positions that count once the transaction of a producer is committed; durable on return."""
+        _require_group_id(group_id)
+        return await self.commit(group_id, dataclasses.replace(command, producer_id=producer_id, may_go_back=True))
+
+    async def end_transaction(self, group_id: str, producer_id: int, *, committed: bool) -> None:
+        """Let the positions count that a producer committed in its transaction, or drop them; durable on return."""
+        await self._ask(group_id, m.EndTransaction(producer_id, committed), m.Done)
 
     async def delete_offsets(self, group_id: str, partitions: Sequence[TopicPartition]) -> m.OffsetResults:
         """Delete committed offsets of topics that no member reads."""
@@ -197,7 +215,7 @@ class GroupCoordinator:
 
     async def forget_topic(self, topic: str) -> None:
         """Delete the offsets that any group has committed for a topic that was deleted."""
-        readers = [group_id for group_id, group in self._groups() if any(at.topic == topic for at in group.hard.offsets)]
+        readers = [group_id for group_id, group in self._groups() if group.hard.knows(topic)]
         for group_id in readers:
             await self._ask(group_id, m.ForgetTopic(topic), m.Done)
 

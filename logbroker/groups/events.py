@@ -109,6 +109,20 @@ class OffsetsDeleted(HardEvent, frozen=True, tag="uncommit"):
     partitions: tuple[TopicPartition, ...]
 
 
+class OffsetsPending(HardEvent, frozen=True, tag="pending"):
+    """A producer committed positions in a transaction; they count once that is committed."""
+
+    producer_id: int
+    offsets: tuple[CommittedOffset, ...]
+
+
+class TransactionDecided(HardEvent, frozen=True, tag="decided"):
+    """The transaction of a producer has ended; if it was committed, its positions count now."""
+
+    producer_id: int
+    committed: bool
+
+
 GroupEvent: TypeAlias = (
     GenerationStarted
     | GenerationFormed
@@ -117,6 +131,8 @@ GroupEvent: TypeAlias = (
     | GroupDeleted
     | OffsetsCommitted
     | OffsetsDeleted
+    | OffsetsPending
+    | TransactionDecided
 )
 """What the journal of groups holds."""
 

@@ -7,8 +7,8 @@ membership from it. As in Kafka a restarted broker goes on with the same generat
 begin anew; a rebalance that was under way begins anew too.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TypeAlias, TypeVar
 
@@ -45,7 +45,19 @@ class HardState:
     protocol_type: str = ""
     formed: e.GenerationFormed | None = None
     offsets: dict[TopicPartition, e.CommittedOffset] = field(default_factory=dict)
+    pending: dict[int, dict[TopicPartition, e.CommittedOffset]] = field(default_factory=dict)
+    """Positions that wait for the end of a transaction, by its producer."""
     consumer: ConsumerState | None = None
+
+    def knows(self, topic: str) -> bool:
+        """Whether any position is of that topic."""
+        return any(at.topic == topic for positions in (self.offsets, *self.pending.values()) for at in positions)
+
+    def drop_pending(self, partitions: Iterable[TopicPartition]) -> None:
+        """What was committed for them in open transactions is overtaken by something newer."""
+        for at in partitions if self.pending else ():
+            for positions in self.pending.values():
+                positions.pop(at, None)
 
 
 class Group:
@@ -64,6 +76,17 @@ class Group:
     def decide(self, command: m.GroupCommand, now: Now) -> Decision[m.GroupReply]:
         """What the command leads to."""
         draft = Draft(self.soft, self.limits, now)
+        if isinstance(command, m.EndTransaction):
+            return offsets.end_transaction(draft, command, self.hard.pending)
+        if isinstance(command, m.ForgetTopic):
+            return offsets.forget_topic(draft, command, self.hard.offsets, *self.hard.pending.values())
+        decision = self._decide(command, draft, now)
+        if isinstance(decision.reply, m.Offsets) and self.hard.pending:
+            unstable = frozenset(at for positions in self.hard.pending.values() for at in positions)
+            return replace(decision, reply=replace(decision.reply, unstable=unstable))
+        return decision
+
+    def _decide(self, command: m.ProtocolCommand, draft: Draft, now: Now) -> Decision[m.GroupReply]:
         if self.hard.consumer is not None:
             return consumer_group.decide(self._consumer_draft(self.hard.consumer, now), draft, command, self.hard.offsets)
         match command:
@@ -86,15 +109,13 @@ class Group:
                 return self._administer(draft, command)
 
     def _administer(
-        self, draft: Draft, command: m.ResetOffsets | m.DeleteOffsets | m.ForgetTopic | m.DescribeGroup | m.DeleteGroup
+        self, draft: Draft, command: m.ResetOffsets | m.DeleteOffsets | m.DescribeGroup | m.DeleteGroup
     ) -> Decision[m.GroupReply]:
         match command:
             case m.ResetOffsets():
                 return offsets.reset(draft, command)
             case m.DeleteOffsets():
                 return offsets.delete_classic(draft, command, self.hard.offsets)
-            case m.ForgetTopic():
-                return offsets.forget_topic(draft, command, self.hard.offsets)
             case m.DescribeGroup():
                 return draft.decision(self.view())
             case m.DeleteGroup():
@@ -154,7 +175,8 @@ class Group:
         """When the group is deleted because nobody is there and nothing was committed; None while there is."""
         group, consumers = self.soft, self.hard.consumer
         members = group.members if consumers is None else consumers.members
-        in_use = members or group.pending or self.hard.offsets or group.state is not m.GroupState.EMPTY
+        kept = self.hard.offsets or self.hard.pending
+        in_use = members or group.pending or kept or group.state is not m.GroupState.EMPTY
         return None if in_use or self.is_vacant else group.idle_deadline
 
     # -- applying --------------------------------------------------------------------------------------------------------
@@ -165,9 +187,17 @@ class Group:
         match event:
             case e.OffsetsCommitted(offsets=committed):
                 hard.offsets.update((offset.where, offset) for offset in committed)
+                hard.drop_pending(offset.where for offset in committed)
             case e.OffsetsDeleted(partitions=partitions):
                 for at in partitions:
                     hard.offsets.pop(at, None)
+                hard.drop_pending(partitions)
+            case e.OffsetsPending(producer_id, committed):
+                hard.pending.setdefault(producer_id, {}).update((offset.where, offset) for offset in committed)
+            case e.TransactionDecided(producer_id, is_committed):
+                decided = hard.pending.pop(producer_id, {})
+                if is_committed:
+                    hard.offsets.update(decided)
             case e.GenerationStarted(generation=generation, protocol_type=protocol_type):
                 hard.generation, hard.protocol_type = generation, protocol_type
             case e.GenerationFormed():
@@ -198,6 +228,8 @@ class Group:
             yield from hard.consumer.snapshot()
         for committed in _batches(iter(hard.offsets.values()), OFFSETS_PER_SNAPSHOT_EVENT):
             yield e.OffsetsCommitted(committed)
+        for producer_id, positions in hard.pending.items():
+            yield e.OffsetsPending(producer_id, tuple(positions.values()))
 
     # -- what can be seen ------------------------------------------------------------------------------------------------
 

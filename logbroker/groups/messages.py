@@ -62,6 +62,11 @@ class MemberClaim:
     generation: int
     instance_id: str | None = None
 
+    @property
+    def is_none(self) -> bool:
+        """Whether the caller claims to be nobody."""
+        return self.generation == NO_GENERATION and not self.member_id and self.instance_id is None
+
 
 # -- commands ------------------------------------------------------------------------------------------------------------
 
@@ -149,6 +154,16 @@ class CommitOffsets:
     claim: MemberClaim
     offsets: tuple[OffsetToCommit, ...]
     may_go_back: bool = False
+    producer_id: int | None = None
+    """Whose transaction the positions are part of; they wait for its end (KIP-98, KIP-447)."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndTransaction:
+    """The transaction of a producer was committed or aborted; done once, however often it is said."""
+
+    producer_id: int
+    committed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +206,7 @@ class DeleteGroup:
     """Delete the group and its offsets. Refused while it has members."""
 
 
-GroupCommand: TypeAlias = (
+ProtocolCommand: TypeAlias = (
     JoinGroup
     | SyncGroup
     | Heartbeat
@@ -201,10 +216,11 @@ GroupCommand: TypeAlias = (
     | ResetOffsets
     | FetchOffsets
     | DeleteOffsets
-    | ForgetTopic
     | DescribeGroup
     | DeleteGroup
 )
+"""What is answered by the protocol that the group speaks."""
+GroupCommand: TypeAlias = ProtocolCommand | EndTransaction | ForgetTopic
 
 
 # -- replies -------------------------------------------------------------------------------------------------------------
@@ -265,6 +281,8 @@ class Offsets:
     """Committed offsets; a partition without one is missing."""
 
     offsets: dict[TopicPartition, CommittedOffset]
+    unstable: frozenset[TopicPartition] = frozenset()
+    """Partitions for which a transaction that is not decided yet has committed a position (KIP-447)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ Invariants: a member of a past generation commits nothing; a commit is one event
 together; within a generation a position moves back only if that is asked for.
 """
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 from logbroker.errors import (
     GroupNotFound,
@@ -25,6 +25,7 @@ from logbroker.groups.messages import (
     CommitOffsets,
     DeleteOffsets,
     Done,
+    EndTransaction,
     FetchOffsets,
     ForgetTopic,
     GroupReply,
@@ -45,7 +46,11 @@ CommittedOffsets = Mapping[TopicPartition, e.CommittedOffset]
 def commit(draft: Draft, command: CommitOffsets, committed: CommittedOffsets) -> Decision[GroupReply]:
     """Commit what may be committed; each position is answered for itself."""
     group, claim = draft.group, command.claim
-    refusal = _commit_refusal(group, claim, is_new=group.generation == 0 and not group.members and not committed)
+    is_new = group.generation == 0 and not group.members and not committed
+    if command.producer_id is None:
+        refusal = _commit_refusal(group, claim, is_new)
+    else:
+        refusal = None if claim.is_none else group.refusal(claim)
     if refusal is not None:
         return draft.decision(refusal)
     if claim.member_id in group.members:
@@ -89,11 +94,11 @@ def delete(
     return draft.decision(OffsetResults(results))
 
 
-def forget_topic(draft: Draft, command: ForgetTopic, committed: CommittedOffsets) -> Decision[GroupReply]:
+def forget_topic(draft: Draft, command: ForgetTopic, *committed: CommittedOffsets) -> Decision[GroupReply]:
     """Drop the offsets of a topic that is no more."""
-    gone = tuple(at for at in committed if at.topic == command.topic)
+    gone = {at for positions in committed for at in positions if at.topic == command.topic}
     if gone:
-        draft.emit(e.OffsetsDeleted(gone))
+        draft.emit(e.OffsetsDeleted(tuple(sorted(gone))))
     return draft.decision(Done())
 
 
@@ -102,10 +107,9 @@ def forget_topic(draft: Draft, command: ForgetTopic, committed: CommittedOffsets
 
 def _commit_refusal(group: Membership, claim: MemberClaim, is_new: bool) -> LogbrokerError | None:
     """Members commit in their generation; a consumer without membership only while there are no members to disturb."""
-    has_no_claim = claim.generation == NO_GENERATION and not claim.member_id and claim.instance_id is None
     if group.state is GroupState.EMPTY and claim.generation == NO_GENERATION:
         return None
-    if has_no_claim:
+    if claim.is_none:
         return unknown_member("")
     if is_new:
         return IllegalGeneration(f"there is no generation {claim.generation} of a group that has no members: join first")
@@ -127,11 +131,22 @@ def write(draft: Draft, command: CommitOffsets, generation: int, committed: Comm
     settled = {}
     if not command.may_go_back:
         settled = {at: known.offset for at, known in committed.items() if known.generation == generation != NO_GENERATION}
-    return _write(draft, command.offsets, generation, settled)
+    return _write(draft, command.offsets, generation, settled, command.producer_id)
+
+
+def end_transaction(draft: Draft, command: EndTransaction, pending: Container[int]) -> Decision[GroupReply]:
+    """Let the positions count that a producer committed in its transaction, or not."""
+    if command.producer_id in pending:
+        draft.emit(e.TransactionDecided(command.producer_id, command.committed))
+    return draft.decision(Done())
 
 
 def _write(
-    draft: Draft, offsets: tuple[OffsetToCommit, ...], generation: int, settled: Mapping[TopicPartition, int]
+    draft: Draft,
+    offsets: tuple[OffsetToCommit, ...],
+    generation: int,
+    settled: Mapping[TopicPartition, int],
+    producer_id: int | None = None,
 ) -> OffsetResults:
     """Commit all acceptable ``offsets`` in one event; those below ``settled`` are late and have no effect."""
     results = tuple((wanted.where, _offset_refusal(draft, wanted)) for wanted in offsets)
@@ -141,7 +156,7 @@ def _write(
         if refusal is None and wanted.offset >= settled.get(wanted.where, 0)
     )
     if events:
-        draft.emit(e.OffsetsCommitted(events))
+        draft.emit(e.OffsetsCommitted(events) if producer_id is None else e.OffsetsPending(producer_id, events))
     return OffsetResults(results)
 
 

@@ -19,6 +19,8 @@ class MachineKind(Generic[M]):
     """The union of its hard events."""
     is_vacant: Callable[[M], bool] = lambda machine: False
     """Whether a machine without deadline can be dropped, because an empty one would be just like it."""
+    applied: Callable[[str, M], None] = lambda name, machine: None
+    """Told whenever a decision was applied to the machine of a name. It may not be durable yet."""
 
 
 @dataclass(slots=True)

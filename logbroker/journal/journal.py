@@ -175,6 +175,11 @@ class Journal(Generic[M, R]):
         """The machine of that name, made if there is none, to look at; what it shows may not be durable yet."""
         return self._entry(name).machine
 
+    def find(self, name: str) -> M | None:
+        """The machine of that name, if there is one, to look at."""
+        entry = self._entries.get(name)
+        return entry.machine if entry is not None else None
+
     def machines(self) -> Iterator[tuple[str, M]]:
         """All machines, to look at."""
         return ((name, entry.machine) for name, entry in list(self._entries.items()))
@@ -291,6 +296,7 @@ class Journal(Generic[M, R]):
         for move in decision.moves:
             self._spawn(partial(self._move, work.name, move), f"move {move.token} of {work.name}")
         self._answers.give(decision, work.future, entry.end)
+        self._kind.applied(work.name, entry.machine)
         now = self._clock.now()
         deadline = entry.machine.next_deadline(now)
         if deadline is not None:

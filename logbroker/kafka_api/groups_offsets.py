@@ -1,8 +1,7 @@
 """OffsetCommit, v2 to v9, OffsetFetch, v1 to v9, and OffsetDelete, v0: the committed offsets of groups.
 
 Intended deviations: a commit's retention time (up to v4) is not used, as offsets are kept for as long as their group and
-topic; there are no pending transactions, so ``require_stable`` never waits.
-A commit may move a committed offset back: Kafka's protocol cannot tell a seek from a late request.
+topic. A commit may move a committed offset back: Kafka's protocol cannot tell a seek from a late request.
 
 What lives here: translation. What may not: anything a group decides.
 """
@@ -50,11 +49,12 @@ def refuse_offset_commit(request: Any, code: ErrorCode, message: str) -> dict[st
 async def offset_fetch(services: Services, request: Any, context: Context) -> dict[str, Any]:
     """Serve OffsetFetch. From v8 on it asks for many groups."""
     if context.version < _GROUPS_FROM:
-        return {"topics": await _committed(services, request.group_id, request.topics)}
+        topics = await _committed(services, request.group_id, request.topics, request.require_stable)
+        return {"topics": topics}
     groups = []
     for group in request.groups:
         try:
-            committed = await _committed(services, group.group_id, group.topics, _claim(group))
+            committed = await _committed(services, group.group_id, group.topics, request.require_stable, _claim(group))
             groups.append({"group_id": group.group_id, "topics": committed})
         except LogbrokerError as error:
             groups.append({"group_id": group.group_id, "error_code": code_of(error)})
@@ -84,23 +84,30 @@ def _claim(group: Any) -> MemberClaim | None:
 
 
 async def _committed(
-    services: Services, group_id: str, topics: Sequence[Any] | None, claim: MemberClaim | None = None
+    services: Services,
+    group_id: str,
+    topics: Sequence[Any] | None,
+    require_stable: bool,
+    claim: MemberClaim | None = None,
 ) -> list[dict[str, Any]]:
     """The offsets of the partitions asked for, -1 where there is none; of all that have one for ``topics`` None."""
-    if topics is None:
-        found = await services.groups.fetch_offsets(group_id, claim=claim)
-        names = sorted({where.topic for where in found})
-        wanted = [(name, sorted(where.partition for where in found if where.topic == name)) for name in names]
-    else:
-        wanted = [(topic.name, list(topic.partition_indexes)) for topic in topics]
-        partitions = [TopicPartition(name, index) for name, indexes in wanted for index in indexes]
-        found = await services.groups.fetch_offsets(group_id, partitions, claim)
+    partitions = None
+    if topics is not None:
+        partitions = [TopicPartition(topic.name, index) for topic in topics for index in topic.partition_indexes]
+    read = await services.groups.read_offsets(group_id, partitions, claim)
+    found = read.offsets
+    unstable = read.unstable if require_stable else frozenset[TopicPartition]()
+    wanted = sorted({*found, *unstable}) if partitions is None else partitions
     return [
-        {"name": name, "partitions": [_offset(found, TopicPartition(name, i)) for i in indexes]} for name, indexes in wanted
+        {"name": name, "partitions": [_offset(found, where, where in unstable) for where in several]}
+        for name, several in groupby(wanted, key=lambda where: where.topic)
     ]
 
 
-def _offset(found: Mapping[TopicPartition, CommittedOffset], where: TopicPartition) -> dict[str, Any]:
+def _offset(found: Mapping[TopicPartition, CommittedOffset], where: TopicPartition, is_unstable: bool) -> dict[str, Any]:
+    if is_unstable:
+        code = ErrorCode.UNSTABLE_OFFSET_COMMIT
+        return {"partition_index": where.partition, "committed_offset": _NO_OFFSET, "metadata": "", "error_code": code}
     committed = found.get(where)
     if committed is None:
         return {"partition_index": where.partition, "committed_offset": _NO_OFFSET, "metadata": ""}

@@ -19,6 +19,7 @@ from logbroker.kafka_api import (
     produce,
     producers,
     topics_admin,
+    transactions,
     versions,
 )
 from logbroker.kafka_api.registry import Cold, Hot
@@ -44,6 +45,10 @@ def handlers_on(services: Services) -> Mapping[Api, Cold | Hot]:
         Api.API_VERSIONS: Cold(versions.api_versions),
         Api.INIT_PRODUCER_ID: Cold(producers.init_producer_id),
         Api.OFFSET_FOR_LEADER_EPOCH: Cold(offsets.offset_for_leader_epoch, offsets.refuse_offset_for_leader_epoch),
+        Api.ADD_PARTITIONS_TO_TXN: Cold(transactions.add_partitions_to_txn, transactions.refuse_add_partitions),
+        Api.ADD_OFFSETS_TO_TXN: Cold(transactions.add_offsets_to_txn),
+        Api.END_TXN: Cold(transactions.end_txn),
+        Api.TXN_OFFSET_COMMIT: Cold(transactions.txn_offset_commit, transactions.refuse_txn_offset_commit),
         Api.CREATE_TOPICS: Cold(topics_admin.create_topics, topics_admin.refuse_create_topics),
         Api.DELETE_TOPICS: Cold(topics_admin.delete_topics, topics_admin.refuse_delete_topics),
         Api.DELETE_RECORDS: Cold(topics_admin.delete_records, topics_admin.refuse_delete_records),
@@ -63,6 +68,8 @@ def handlers_on(services: Services) -> Mapping[Api, Cold | Hot]:
         Api.DESCRIBE_QUORUM: Cold(cluster.describe_quorum),
         Api.DESCRIBE_CLUSTER: Cold(cluster.describe_cluster),
         Api.DESCRIBE_PRODUCERS: Cold(producers.describe_producers, producers.refuse_describe_producers),
+        Api.DESCRIBE_TRANSACTIONS: Cold(transactions.describe_transactions, transactions.refuse_describe_transactions),
+        Api.LIST_TRANSACTIONS: Cold(transactions.list_transactions),
         Api.CONSUMER_GROUP_HEARTBEAT: Cold(consumer_groups.heartbeat),
         Api.CONSUMER_GROUP_DESCRIBE: Cold(consumer_groups.describe, consumer_groups.refuse_describe),
     }

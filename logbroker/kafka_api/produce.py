@@ -1,7 +1,8 @@
 """Produce, v3 to v12 (v0 to v2 are refused with error 35 per partition): the hot path in.
 
 Intended deviations: acks 1 and all are the same, as there are no replicas, and acks 0 is written and flushed alike; the
-request's timeout is not used, since a flush either comes or ends the broker; transactional batches are refused with 53.
+request's timeout is not used, since a flush either comes or ends the broker. A batch of a transaction is taken only into a
+partition that was added to it (KIP-890), for a batch nobody knows of would stop committed readers for ever.
 
 What lives here: from a request to appends and from flushes to the answer. What may not: layouts (``wire.produce``), the
 check of a batch (the engine's). Invariants: an append is answered when it is flushed, a duplicate too; the records are
@@ -16,12 +17,20 @@ from logbroker.broker.produce import LARGE_RECORD_BYTES, large_records
 from logbroker.broker.services import Services
 from logbroker.broker.topics import check_changeable, is_reserved
 from logbroker.engine.api import RawBatches
-from logbroker.errors import CorruptMessage, LogbrokerError, NotSupported, TransactionsUnsupported
+from logbroker.errors import (
+    CorruptMessage,
+    InvalidProducerEpoch,
+    InvalidTransactionState,
+    LogbrokerError,
+    NotSupported,
+    ProducerFenced,
+)
+from logbroker.groups.transactions.messages import Producer
 from logbroker.kafka_api.answers import Answer, Context, Disconnect, Done, Reply
 from logbroker.kafka_api.errors import Refused, code_of, message_of
 from logbroker.metrics import Family
 from logbroker.model import TopicPartition
-from logbroker.records.batch import Compression, parse_header
+from logbroker.records.batch import BatchHeader, Compression, parse_header
 from logbroker.wire.apis import Api
 from logbroker.wire.codes import ErrorCode
 from logbroker.wire.produce import (
@@ -44,6 +53,7 @@ class Produce:
         if services.engine.raw is None:
             raise NotSupported("the Kafka door needs an engine that takes record batches as bytes")
         self._raw: RawBatches = services.engine.raw
+        self._transactions = services.transactions
         metrics = services.metrics
         self._large = large_records(metrics)
         self._records_in: Family = metrics.counter("topic_records_in_total", "Records appended.", ("topic",))
@@ -62,7 +72,7 @@ class Produce:
             problem = refusal or _topic_refusal(topic.name) or services.queues.kafka_refusal(topic.name)
             for partition, records in topic.partitions:
                 if problem is None:
-                    self._append(appends, TopicPartition(topic.name, partition), records, results)
+                    self._append(appends, TopicPartition(topic.name, partition), records, results, request)
                 else:
                     results.append(_failed(partition, problem))
         return appends.answer()
@@ -73,12 +83,15 @@ class Produce:
         where: TopicPartition,
         records: memoryview | None,
         results: list[PartitionAppended],
+        request: ProduceRequest,
     ) -> None:
         try:
             if records is None:
                 raise CorruptMessage("there are no records")
-            _check_form(records, appends.version)
-            appended = self._raw.append(where, records)
+            header = _check_form(records, appends.version)
+            if header.is_transactional:
+                self._check_transaction(request.transactional_id, Producer(*header[9:11]), where)
+            appended = self._raw.append(where, records, transactional=header.is_transactional)
         except Exception as error:
             if not isinstance(error, LogbrokerError):
                 log.exception("an append to %s failed", where)
@@ -99,6 +112,14 @@ class Produce:
             self._raw.when_flushed(where, appended.next_offset, done)
         except LogbrokerError as error:
             done(error)
+
+    def _check_transaction(self, transactional_id: str | None, producer: Producer, where: TopicPartition) -> None:
+        if transactional_id is None:
+            raise InvalidTransactionState("the batch is of a transaction, but the request names no transactional id")
+        try:
+            self._transactions.check(transactional_id, producer, where)
+        except ProducerFenced as fenced:
+            raise InvalidProducerEpoch(fenced.detail) from None
 
 
 def refuse(body: memoryview, context: Context, error: Exception) -> Reply:
@@ -179,8 +200,6 @@ def _refusal(request: ProduceRequest, version: int) -> LogbrokerError | None:
         return Refused(ErrorCode.UNSUPPORTED_VERSION, f"Produce v{version} is not served, only v3 and later")
     if request.acks not in (-1, 0, 1):
         return Refused(ErrorCode.INVALID_REQUIRED_ACKS, f"acks is {request.acks}, it can be -1, 0 or 1")
-    if request.transactional_id is not None:
-        return TransactionsUnsupported()
     return None
 
 
@@ -194,13 +213,11 @@ def _topic_refusal(name: str) -> LogbrokerError | None:
     return None
 
 
-def _check_form(records: memoryview, version: int) -> None:
+def _check_form(records: memoryview, version: int) -> BatchHeader:
     """What the protocol asks of a batch beyond its being whole: the checks of Kafka's ProduceRequest and LogValidator."""
     header = parse_header(records)
     if header.size < len(records):
         raise Refused(ErrorCode.INVALID_RECORD, "there is more than one record batch for a partition")
-    if header.is_transactional:
-        raise TransactionsUnsupported()
     if header.is_control:
         raise Refused(ErrorCode.INVALID_RECORD, "clients do not write control records")
     if header.is_append_time:
@@ -209,6 +226,7 @@ def _check_form(records: memoryview, version: int) -> None:
         raise Refused(ErrorCode.INVALID_RECORD, "a batch with a producer id needs an epoch and a sequence")
     if header.compression is Compression.ZSTD and version < _ZSTD_FROM:
         raise Refused(ErrorCode.UNSUPPORTED_COMPRESSION_TYPE, f"zstd is for Produce v{_ZSTD_FROM} and later")
+    return header
 
 
 def _failed(partition: int, error: Exception) -> PartitionAppended:

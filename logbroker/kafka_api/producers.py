@@ -1,25 +1,39 @@
-"""InitProducerId, v0 to v5, and DescribeProducers, v0: idempotent producers.
+"""InitProducerId, v0 to v5, and DescribeProducers, v0: idempotent and transactional producers.
 
-Intended deviations: a transactional id is refused with error 53, which makes clients fail at once rather than in their
-first commit, until transactions are whole; a producer that names its id and epoch (KIP-360) gets a new id rather than a
-new epoch, which serves it as well.
+Intended deviations: a producer without a transactional id that names its id and epoch (KIP-360) gets a new id rather than a
+new epoch, which serves it as well; the epoch of the coordinator is always 0.
 """
 
-from typing import Any
+from typing import Any, Final
 
 from logbroker.broker.services import Services
 from logbroker.broker.topics import partition_of
-from logbroker.errors import LogbrokerError, TransactionsUnsupported
+from logbroker.errors import LogbrokerError
+from logbroker.groups.transactions.messages import NO_PRODUCER, Producer
 from logbroker.kafka_api.answers import Context
 from logbroker.kafka_api.errors import code_of, message_of
+from logbroker.kafka_api.transactions import in_words_of
+from logbroker.records.markers import COORDINATOR_EPOCH
 from logbroker.wire.codes import ErrorCode
+
+_CURRENT_FROM: Final = 3
+_PRODUCER_FENCED_FROM: Final = 4
 
 
 async def init_producer_id(services: Services, request: Any, context: Context) -> dict[str, Any]:
     """Serve InitProducerId."""
-    if request.transactional_id is not None:
-        raise TransactionsUnsupported()
-    return {"producer_id": await services.engine.allocate_producer_id(), "producer_epoch": 0}
+    if request.transactional_id is None:
+        return {"producer_id": await services.engine.allocate_producer_id(), "producer_epoch": 0}
+    current = None
+    if context.version >= _CURRENT_FROM and request.producer_id != NO_PRODUCER:
+        current = Producer(request.producer_id, request.producer_epoch)
+    try:
+        granted = await services.transactions.init_producer(
+            request.transactional_id, request.transaction_timeout_ms, current
+        )
+    except LogbrokerError as error:
+        raise in_words_of(context.version, _PRODUCER_FENCED_FROM, error) from None
+    return {"producer_id": granted.id, "producer_epoch": granted.epoch}
 
 
 def describe_producers(services: Services, request: Any, context: Context) -> dict[str, Any]:
@@ -46,7 +60,8 @@ def _described(services: Services, topic: str, partition: int) -> dict[str, Any]
                 "producer_epoch": one.epoch,
                 "last_sequence": one.last_sequence,
                 "last_timestamp": one.last_append_ms,
-                "coordinator_epoch": -1,
+                "coordinator_epoch": COORDINATOR_EPOCH,
+                "current_txn_start_offset": -1 if one.transaction_start_offset is None else one.transaction_start_offset,
             }
             for one in active
         ],

@@ -32,6 +32,7 @@ class Segment:
     """The segment at ``base_offset``, with a log of ``size`` bytes that ends before ``next_offset``."""
 
     __slots__ = (
+        "_has_markers",
         "_place",
         "_state",
         "aborted",
@@ -61,6 +62,7 @@ class Segment:
         """Set, by a reader in any thread, when the index sent it to a wrong place."""
         self.written_lately = False
         """Whether its bytes are known to be in memory, so that they may be read through a map."""
+        self._has_markers = False
         self._place = place
         self._state: SegmentState | None = None
 
@@ -78,7 +80,7 @@ class Segment:
         if self._state is None:
             stored = self.stored_digest()
             if stored is None:
-                self.aborted.resume(UNKNOWN, 0)
+                self._has_markers = False
                 self._rebuild()
             else:
                 self._state = stored
@@ -132,14 +134,20 @@ class Segment:
     def _rebuild(self) -> None:
         """Build both sparse indexes again from the log, and the digest with them."""
         counted = Tally(fresh_state(self.base_offset), self.index, self.times, self.aborted)
-        self.count(counted, self.size)
+        self.count(counted, self.size, self._note_marker)
         if counted.next_offset != self.next_offset:
             raise self.damaged(self.size, counted.next_offset, f"its last batch ends with offset {counted.next_offset - 1}")
         if self.tally is not None:
             self.tally = counted
         else:
+            if self._state is None and self._has_markers:
+                self.aborted.resume(UNKNOWN, 0)
             self._replace_digest(self._finish(counted))
         self.index_lies = False
+
+    def _note_marker(self, batch: Batch) -> None:
+        if batch.header.is_control:
+            self._has_markers = True
 
     def _replace_digest(self, state: SegmentState) -> None:
         self._state = state

@@ -75,12 +75,14 @@ async def opened(files: Files, clock: Clock | None = None, **settings: Any) -> A
     services = services_on(engine, clock, config, engine.cluster_id)
     await services.settings.load()
     await services.groups.start()
+    await services.transactions.start()
     await services.queues.start()
     server = KafkaServer(services)
     await server.start("127.0.0.1", 0)
     yield services, server
     await server.stop()
     await services.queues.stop()
+    await services.transactions.stop()
     await services.groups.stop()
     await engine.stop()
 
