@@ -202,7 +202,7 @@ class Transaction:
         return m.TransactionPrepared(False, self.hard.producer.epoch + 1, now.wall_ms)
 
     def _told(self, *events: HardEvent) -> Decision[m.TransactionReply]:
-        answers = tuple(Answer[m.TransactionReply](token, m.Done()) for token in self.waiting)
+        answers: tuple[Answer[m.TransactionReply], ...] = tuple(Answer(token, m.Done()) for token in self.waiting)
         return Decision((*events, m.CallersAnswered()), answers=answers)
 
     # -- time ------------------------------------------------------------------------------------------------------------
