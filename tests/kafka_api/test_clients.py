@@ -141,15 +141,6 @@ def test_an_offset_out_of_range_resets_as_the_consumer_says(broker: RunningBroke
     assert [message.value() for message in found] == VALUES[:5]  # type: ignore[attr-defined]
 
 
-def test_transactions_fail_at_once(broker: RunningBroker) -> None:
-    producer = Producer({"bootstrap.servers": broker.address, "transactional.id": "tx"})
-    began = time.monotonic()
-    with pytest.raises(Exception) as failed:
-        producer.init_transactions(TIMEOUT_S)
-    assert failed.value.args[0].code() == KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED
-    assert time.monotonic() - began < 5
-
-
 # -- aiokafka --------------------------------------------------------------------------------------------------------
 
 

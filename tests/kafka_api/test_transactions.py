@@ -1,6 +1,7 @@
 """Transactions by the clients people use, against a real door: committed, aborted, timed out, fenced, with offsets."""
 
 import asyncio
+import contextlib
 import time
 import uuid
 from collections.abc import Iterator
@@ -12,10 +13,14 @@ from aiokafka.errors import ProducerFenced as AioProducerFenced
 
 from logbroker.engine.api import Isolation
 from logbroker.groups.transactions.messages import Status
-from logbroker.model import TopicPartition
+from logbroker.model import ProducerStamp, Record, TopicPartition
+from logbroker.records.codec import encode
+from logbroker.wire.apis import Api
+from logbroker.wire.codes import ErrorCode
 from tests.kafka_api.broker import RunningBroker, running_broker
 from tests.kafka_api.kafka_python import KafkaConsumer, KafkaProducer
 from tests.kafka_api.kafka_python import TopicPartition as PyTopicPartition
+from tests.kafka_api.raw import RawClient, produce_body
 
 TIMEOUT_S = 20.0
 
@@ -230,6 +235,63 @@ def test_offsets_that_are_not_decided_are_unstable(broker: RunningBroker, topic:
     producer.commit_transaction(TIMEOUT_S)
     assert consumer.committed([ck.TopicPartition(topic, 0)], TIMEOUT_S)[0].offset == 7
     consumer.close()
+
+
+# -- without a client that knows better ----------------------------------------------------------------------------------
+
+
+def test_a_batch_enters_only_a_partition_that_was_added(broker: RunningBroker, topic: str) -> None:
+    name = new_id()
+    with contextlib.closing(RawClient(broker)) as client:
+        timeout = {"transactional_id": name, "transaction_timeout_ms": 60_000}
+        granted = client.call(Api.INIT_PRODUCER_ID, 2, **timeout)
+        producer = granted["producer_id"], granted["producer_epoch"]
+        claim = dict(zip(("v3_and_below_producer_id", "v3_and_below_producer_epoch"), producer, strict=True))
+
+        def add(*topics: dict[str, object], **changed: object) -> list[int]:
+            fields = {**claim, **changed, "v3_and_below_transactional_id": name, "v3_and_below_topics": list(topics)}
+            answer = client.call(Api.ADD_PARTITIONS_TO_TXN, 3, **fields)
+            return [
+                one["partition_error_code"]
+                for result in answer["results_by_topic_v3_and_below"]
+                for one in result["results_by_partition"]
+            ]
+
+        records = [Record(b"x")]
+        batch = encode(records, now_ms=1, producer=ProducerStamp(*producer, 0), transactional=True)
+        stranger = encode(records, now_ms=1, producer=ProducerStamp(producer[0] + 1, 0, 0), transactional=True)
+        assert produced(client, topic, batch, name) == ErrorCode.INVALID_TXN_STATE
+        unknown = {"name": "no-such-topic", "partitions": [0]}
+        codes = add({"name": topic, "partitions": [0]}, unknown)
+        assert codes == [ErrorCode.OPERATION_NOT_ATTEMPTED, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION]
+        assert add({"name": topic, "partitions": [0]}, v3_and_below_producer_epoch=5) == [ErrorCode.PRODUCER_FENCED]
+        assert add({"name": topic, "partitions": [1]}) == [ErrorCode.NONE]
+        assert produced(client, topic, batch, name) == ErrorCode.INVALID_TXN_STATE
+        assert add({"name": topic, "partitions": [0]}) == [ErrorCode.NONE]
+        assert produced(client, topic, batch, None) == ErrorCode.INVALID_TXN_STATE
+        assert produced(client, topic, stranger, name) == ErrorCode.INVALID_PRODUCER_ID_MAPPING
+        assert produced(client, topic, batch, name) == ErrorCode.NONE
+        [described] = client.call(Api.DESCRIBE_TRANSACTIONS, 0, transactional_ids=[name])["transaction_states"]
+        assert (described["transaction_state"], described["topics"]) == (
+            "Ongoing",
+            [{"topic": topic, "partitions": [0, 1]}],
+        )
+        filters = {"state_filters": ["Ongoing", "Sideways"], "producer_id_filters": [producer[0]], "duration_filter": -1}
+        listed = client.call(Api.LIST_TRANSACTIONS, 1, **filters)
+        assert listed["unknown_state_filters"] == ["Sideways"]
+        assert [one["transactional_id"] for one in listed["transaction_states"]] == [name]
+        end = {"transactional_id": name, "producer_id": producer[0], "producer_epoch": producer[1], "committed": True}
+        assert client.call(Api.END_TXN, 3, **end)["error_code"] == ErrorCode.NONE
+        assert client.call(Api.END_TXN, 3, **end)["error_code"] == ErrorCode.NONE
+        assert client.call(Api.END_TXN, 1, **{**end, "producer_epoch": 9})["error_code"] == ErrorCode.INVALID_PRODUCER_EPOCH
+        assert produced(client, topic, batch, name) == ErrorCode.INVALID_TXN_STATE
+    assert seen(broker, topic) == [[b"x"], []]
+
+
+def produced(client: RawClient, topic: str, records: bytes, transactional_id: str | None) -> int:
+    answer = client.ask(Api.PRODUCE, 9, produce_body(9, topic, records, transactional_id=transactional_id))
+    code: int = answer["responses"][0]["partition_responses"][0]["error_code"]
+    return code
 
 
 # -- aiokafka ------------------------------------------------------------------------------------------------------------
