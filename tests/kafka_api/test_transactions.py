@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import aiokafka
 import confluent_kafka as ck
@@ -248,7 +248,7 @@ def test_a_batch_enters_only_a_partition_that_was_added(broker: RunningBroker, t
         producer = granted["producer_id"], granted["producer_epoch"]
         claim = dict(zip(("v3_and_below_producer_id", "v3_and_below_producer_epoch"), producer, strict=True))
 
-        def add(*topics: dict[str, object], **changed: object) -> list[int]:
+        def add(*topics: Mapping[str, object], **changed: object) -> list[int]:
             fields = {**claim, **changed, "v3_and_below_transactional_id": name, "v3_and_below_topics": list(topics)}
             answer = client.call(Api.ADD_PARTITIONS_TO_TXN, 3, **fields)
             return [
