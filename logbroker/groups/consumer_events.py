@@ -136,6 +136,14 @@ ConsumerEvent: TypeAlias = (
 
 
 @dataclass(frozen=True, slots=True)
+class ConsumerSessionRenewed(SoftEvent):
+    """A member was heard of; it is out unless heard of again before ``deadline``."""
+
+    member_id: str
+    deadline: int
+
+
+@dataclass(frozen=True, slots=True)
 class RevocationAwaited(SoftEvent):
     """A member is out unless it gives up what it was told to before ``deadline``; None: nothing is waited for."""
 

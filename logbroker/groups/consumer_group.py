@@ -4,36 +4,41 @@ What lives here: the way from commands to decisions, views. What may not: the de
 share (``group``). Invariant: an epoch is never lower than any generation the group had, nor the other way round.
 """
 
+from dataclasses import replace
 from typing import TypeAlias
 
 from logbroker.errors import GroupNotFound, LogbrokerError, NonEmptyGroup
+from logbroker.groups import consumer_classic, consumer_offsets, offsets
 from logbroker.groups import consumer_events as ce
-from logbroker.groups import consumer_offsets, offsets
 from logbroker.groups import events as e
 from logbroker.groups import messages as m
 from logbroker.groups.consumer_heartbeat import heartbeat, leave, malformed
 from logbroker.groups.consumer_messages import ConsumerGroupView, ConsumerHeartbeat, ConsumerMemberView
+from logbroker.groups.consumer_migration import can_upgrade, upgrade
 from logbroker.groups.consumer_protocol import Assignment, Subscription, encode_assignment, encode_subscription
 from logbroker.groups.consumer_reconcile import ConsumerDraft
 from logbroker.groups.consumer_state import JOINING_EPOCH, ConsumerState
 from logbroker.groups.joining import join
 from logbroker.groups.membership import unknown_member
-from logbroker.groups.rebalance import Draft
-from logbroker.machine import Decision
+from logbroker.groups.rebalance import Draft, rebalance_in_progress
+from logbroker.machine import Answer, Decision
 from logbroker.model import TopicPartition
 
 Committed: TypeAlias = offsets.CommittedOffsets
 
 
 def found(draft: ConsumerDraft, command: ConsumerHeartbeat, classic: Draft) -> Decision[m.GroupReply]:
-    """The first member of the consumer protocol: a group that is empty speaks that from now on."""
-    if classic.group.members or classic.group.pending:
-        return classic.decision(GroupNotFound("the group speaks the classic protocol: stop its members first"))
+    """The first member of the consumer protocol: the group speaks that from now on, with all its members if it has any."""
+    if not can_upgrade(classic.group):
+        return classic.decision(GroupNotFound("the group speaks another protocol: stop its members first"))
     if command.epoch != JOINING_EPOCH:
         return classic.decision(malformed(command) or unknown_member(command.member_id))
-    draft.emit(ce.ConsumerGroupFounded(draft.group.epoch))
+    waiting = (*classic.group.joining.values(), *classic.group.syncing.values())
+    upgrade(draft, classic.group)
     decision = heartbeat(draft, command)
-    return Decision(reply=decision.reply) if isinstance(decision.reply, LogbrokerError) else decision
+    if isinstance(decision.reply, LogbrokerError):
+        return Decision(reply=decision.reply)
+    return replace(decision, answers=tuple(Answer(token, rebalance_in_progress()) for token in waiting))
 
 
 def decide(
@@ -49,9 +54,11 @@ def decide(
         case m.FetchOffsets():
             return consumer_offsets.fetch(classic, command, committed, group)
         case m.JoinGroup():
-            return _join(classic, command, group)
-        case m.SyncGroup() | m.Heartbeat():
-            return classic.decision(unknown_member(command.claim.member_id))
+            return _join(draft, classic, command)
+        case m.SyncGroup():
+            return consumer_classic.sync(draft, command)
+        case m.Heartbeat():
+            return consumer_classic.heartbeat(draft, command)
         case m.LeaveGroup():
             return leave(draft, command)
         case m.ResetOffsets():
@@ -64,11 +71,11 @@ def decide(
             return _delete(classic, group)
 
 
-def _join(classic: Draft, command: m.JoinGroup, group: ConsumerState) -> Decision[m.GroupReply]:
-    """A member of the classic protocol: a group that is empty speaks that again."""
-    if group.members:
-        return classic.decision(NonEmptyGroup("the group speaks the consumer protocol: stop its members first"))
-    classic.emit(ce.ConsumerGroupDissolved(group.epoch))
+def _join(draft: ConsumerDraft, classic: Draft, command: m.JoinGroup) -> Decision[m.GroupReply]:
+    """A member of the classic protocol: a group that is empty speaks that again, another takes it in."""
+    if draft.group.members:
+        return consumer_classic.join(draft, command, frozenset(classic.group.pending))
+    classic.emit(ce.ConsumerGroupDissolved(draft.group.epoch))
     decision = join(classic, command)
     has_entered = len(decision.events) > 1
     return decision if has_entered else Decision(reply=decision.reply)

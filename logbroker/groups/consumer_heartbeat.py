@@ -17,8 +17,9 @@ from logbroker.errors import (
 )
 from logbroker.groups import consumer_events as ce
 from logbroker.groups.assignors import SERVER_ASSIGNORS
+from logbroker.groups.consumer_departures import remove_members
 from logbroker.groups.consumer_messages import Beaten, ConsumerHeartbeat
-from logbroker.groups.consumer_reconcile import ConsumerDraft, reconcile, remove_members, renew_session, retarget
+from logbroker.groups.consumer_reconcile import ConsumerDraft, reconcile, renew_session, retarget
 from logbroker.groups.consumer_state import (
     AWAY_EPOCH,
     JOINING_EPOCH,

@@ -18,7 +18,6 @@ from logbroker.groups.assignors import SERVER_ASSIGNORS
 from logbroker.groups.consumer_messages import Catalogue
 from logbroker.groups.consumer_protocol import Subscription
 from logbroker.groups.consumer_state import ConsumerSessions, ConsumerState, Current, current_assigned
-from logbroker.groups.events import GroupIdle, SessionsRenewed
 from logbroker.groups.messages import GroupLimits, GroupReply
 from logbroker.machine import Decision, Event, HardEvent
 from logbroker.model import Now, TopicPartition
@@ -153,41 +152,10 @@ def _previous(now: Current, epoch: int) -> int:
     return now.previous_epoch if epoch == now.epoch else now.epoch
 
 
-# -- members that go -----------------------------------------------------------------------------------------------------
-
-
-def remove_members(draft: ConsumerDraft, member_ids: tuple[str, ...]) -> None:
-    """Take members out; what they owned is free at once."""
-    if not member_ids:
-        return
-    for member_id in member_ids:
-        draft.emit(ce.ConsumerMemberRemoved(member_id))
-    group = draft.group
-    draft.emit(ce.GroupEpochRaised(group.epoch + 1, group.topics if group.members else {}))
-    if not group.members:
-        draft.emit(GroupIdle(draft.now.mono_ms + draft.limits.idle_group_ms))
-
-
 def renew_session(draft: ConsumerDraft, member_id: str) -> None:
     """The member was heard of."""
     member = draft.group.members[member_id]
     timeout_ms = draft.limits.consumer_session_timeout_ms
     if member.classic is not None:
         timeout_ms = member.classic.session_timeout_ms
-    draft.emit(SessionsRenewed(((member_id, draft.now.mono_ms + timeout_ms),)))
-
-
-def resume(draft: ConsumerDraft) -> None:
-    """Go on where the journal ends: all members get a full session, and a full time to give up what they have to."""
-    group = draft.group
-    for member_id, member in group.members.items():
-        renew_session(draft, member_id)
-        if group.current[member_id].revoking:
-            draft.emit(ce.RevocationAwaited(member_id, draft.now.mono_ms + member.rebalance_timeout_ms))
-    if not group.members:
-        draft.emit(GroupIdle(draft.now.mono_ms + draft.limits.idle_group_ms))
-
-
-def expire(draft: ConsumerDraft) -> None:
-    """Members that were silent for too long, or kept for too long what others are to get, are out."""
-    remove_members(draft, tuple(draft.sessions.overdue(draft.now.mono_ms)))
+    draft.emit(ce.ConsumerSessionRenewed(member_id, draft.now.mono_ms + timeout_ms))

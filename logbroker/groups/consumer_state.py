@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields
 
 from logbroker.groups import consumer_events as ce
-from logbroker.groups.events import GroupDeleted, SessionsRenewed
+from logbroker.groups.events import GroupDeleted
 from logbroker.groups.messages import GroupState
 from logbroker.machine import HardEvent
 from logbroker.model import TopicPartition
@@ -183,12 +183,12 @@ class ConsumerSessions:
     def apply(self, event: object) -> None:
         """Change the state; events that do not concern it change nothing."""
         match event:
-            case SessionsRenewed(deadlines=deadlines):
-                self.sessions.update(deadlines)
+            case ce.ConsumerSessionRenewed(member_id=member_id, deadline=deadline):
+                self.sessions[member_id] = deadline
             case ce.RevocationAwaited(member_id=member_id, deadline=None):
                 self.revocations.pop(member_id, None)
-            case ce.RevocationAwaited(member_id=member_id, deadline=int(deadline)):
-                self.revocations[member_id] = deadline
+            case ce.RevocationAwaited(member_id=member_id, deadline=int(until)):
+                self.revocations[member_id] = until
             case ce.AssignmentTold(member_id=member_id, owned=owned):
                 self.told[member_id] = owned
             case ce.ConsumerMemberRemoved(member_id=member_id) | ce.ConsumerMemberReplaced(old_member_id=member_id):

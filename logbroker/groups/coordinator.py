@@ -129,7 +129,9 @@ class GroupCoordinator:
         """Enter a group; returns when the next generation starts. A new id comes with MemberIdRequired."""
         _require_group_id(group_id)
         new_member_id = f"{command.instance_id or command.client_id}-{self._new_id()}"
-        command = dataclasses.replace(command, token=self._token(group_id), new_member_id=new_member_id)
+        command = dataclasses.replace(
+            command, token=self._token(group_id), new_member_id=new_member_id, catalogue=self._catalogue
+        )
         return await self._ask(group_id, command, m.Joined)
 
     async def sync(self, group_id: str, command: m.SyncGroup) -> m.Synced:

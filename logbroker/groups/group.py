@@ -15,8 +15,8 @@ from typing import TypeAlias, TypeVar
 import msgspec
 
 from logbroker.errors import GroupNotFound, NonEmptyGroup
+from logbroker.groups import consumer_departures, consumer_group, offsets
 from logbroker.groups import consumer_events as ce
-from logbroker.groups import consumer_group, consumer_reconcile, offsets
 from logbroker.groups import events as e
 from logbroker.groups import messages as m
 from logbroker.groups.consumer_messages import ConsumerHeartbeat
@@ -140,7 +140,7 @@ class Group:
             draft.emit(e.GroupDeleted())
         elif self.hard.consumer is not None:
             consumers = self._consumer_draft(self.hard.consumer, now)
-            consumer_reconcile.expire(consumers)
+            consumer_departures.expire(consumers, self.soft.pending)
             return consumers.decision()
         else:
             expire(draft)
@@ -151,13 +151,15 @@ class Group:
         idle_deadline = self._idle_deadline()
         if idle_deadline is not None:
             return idle_deadline
-        return self.soft.next_deadline() if self.hard.consumer is None else self.sessions.next_deadline()
+        return min(
+            (due for due in (self.soft.next_deadline(), self.sessions.next_deadline()) if due is not None), default=None
+        )
 
     def resume(self, now: Now) -> Decision[m.GroupReply]:
         """Go on where the journal ends."""
         if self.hard.consumer is not None:
             consumers = self._consumer_draft(self.hard.consumer, now)
-            consumer_reconcile.resume(consumers)
+            consumer_departures.resume(consumers)
             return consumers.decision()
         draft = Draft(self.soft, self.limits, now)
         formed, hard = self.hard.formed, self.hard

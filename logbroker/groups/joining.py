@@ -36,7 +36,7 @@ def join(draft: Draft, command: JoinGroup) -> Decision[GroupReply]:
     group = draft.group
     member_id = command.member_id or _held_by_caller(group, command)
     refusal = (
-        _session_refusal(draft.limits, command)
+        session_refusal(draft.limits, command)
         or _size_refusal(draft, member_id or group.instances.get(command.instance_id or "", ""))
         or _protocol_refusal(group, command, member_id)
     )
@@ -56,7 +56,8 @@ def _held_by_caller(group: Membership, command: JoinGroup) -> str:
     return holder if holder is not None and command.caller and group.callers.get(holder) == command.caller else ""
 
 
-def _session_refusal(limits: GroupLimits, command: JoinGroup) -> LogbrokerError | None:
+def session_refusal(limits: GroupLimits, command: JoinGroup) -> LogbrokerError | None:
+    """Why the broker does not take the session timeout; None if it does."""
     lowest, highest = limits.min_session_timeout_ms, limits.max_session_timeout_ms
     if lowest <= command.session_timeout_ms <= highest:
         return None

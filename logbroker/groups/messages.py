@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from logbroker.errors import LogbrokerError
-from logbroker.groups.consumer_messages import Beaten, ConsumerGroupView, ConsumerHeartbeat, ConsumerMemberView
+from logbroker.groups.consumer_messages import Beaten, Catalogue, ConsumerGroupView, ConsumerHeartbeat, ConsumerMemberView
 from logbroker.groups.events import CommittedOffset, GroupProtocol
 from logbroker.model import TopicPartition
 
@@ -94,6 +94,8 @@ class JoinGroup:
     """Whether a new dynamic member must join twice, the second time with its id (KIP-394, JoinGroup 4 and later)."""
     can_skip_assignment: bool = False
     """Whether the caller understands ``skip_assignment`` (KIP-814, JoinGroup 9 and later)."""
+    catalogue: Catalogue | None = None
+    """The coordinator's: a member may join a group to which the broker assigns."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

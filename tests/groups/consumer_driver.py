@@ -64,7 +64,7 @@ class ConsumerDriver(GroupDriver):
 
     def __init__(self, limits: m.GroupLimits | None = None, **topics: int) -> None:
         super().__init__(limits)
-        self.catalogue = FakeCatalogue(**(topics or {"orders": 6}))
+        self.topics = self.catalogue = FakeCatalogue(**(topics or {"orders": 6}))
 
     @property
     def consumers(self) -> ConsumerState:
@@ -79,7 +79,7 @@ class ConsumerDriver(GroupDriver):
             epoch=epoch,
             client_id=CLIENT,
             client_host=HOST,
-            catalogue=self.catalogue,
+            catalogue=self.topics,
             **said,  # type: ignore[arg-type]  # fields of ConsumerHeartbeat
         )
         reply = self.send(command)

@@ -4,6 +4,7 @@ from itertools import count
 
 from logbroker.errors import LogbrokerError
 from logbroker.groups import messages as m
+from logbroker.groups.consumer_messages import Catalogue
 from logbroker.groups.consumer_protocol import Subscription, encode_subscription
 from logbroker.groups.events import GroupProtocol
 from logbroker.groups.group import Group
@@ -24,6 +25,7 @@ class GroupDriver:
 
     def __init__(self, limits: m.GroupLimits | None = None) -> None:
         self.limits = limits or m.GroupLimits()
+        self.catalogue: Catalogue | None = None
         self.group = Group(self.limits)
         self.mono_ms = 0
         self.replies: dict[int, m.GroupReply | LogbrokerError] = {}
@@ -112,6 +114,7 @@ class GroupDriver:
             protocols=offers,
             member_id_required=id_required,
             can_skip_assignment=can_skip,
+            catalogue=self.catalogue,
         )
         return token, self.send(command)
 
@@ -127,8 +130,13 @@ class GroupDriver:
     def start_sync(
         self, member_id: str, assignments: dict[str, bytes] | None = None, instance: str | None = None
     ) -> tuple[int, m.GroupReply | LogbrokerError | None]:
+        return self.start_sync_at(member_id, self.group.soft.generation, instance, assignments)
+
+    def start_sync_at(
+        self, member_id: str, generation: int, instance: str | None = None, assignments: dict[str, bytes] | None = None
+    ) -> tuple[int, m.GroupReply | LogbrokerError | None]:
         token = next(self._numbers)
-        claim = self.claim(member_id, instance=instance)
+        claim = m.MemberClaim(member_id, generation, instance)
         command = m.SyncGroup(token=token, claim=claim, assignments=tuple((assignments or {}).items()))
         return token, self.send(command)
 

@@ -297,7 +297,7 @@ def test_a_topic_that_grows_is_shared_out_anew() -> None:
     group = ConsumerDriver(orders=2)
     a, b = group.join_as("a"), group.join_as("b")
     group.settle_all(a, b)
-    group.catalogue.grow("orders", 6)
+    group.topics.grow("orders", 6)
     group.settle_all(a, b)
     assert len(a.reading) == len(b.reading) == 3
 
@@ -306,7 +306,7 @@ def test_a_pattern_finds_topics_that_are_made_later() -> None:
     group = ConsumerDriver(orders=1, payments=1)
     a = group.join_as("a", topics=(), pattern="orders.*")
     assert a.reading == orders(0)
-    group.catalogue.create("orders-eu", 1)
+    group.topics.create("orders-eu", 1)
     group.settle_all(a)
     assert {at.topic for at in a.reading} == {"orders", "orders-eu"}
 
@@ -314,7 +314,7 @@ def test_a_pattern_finds_topics_that_are_made_later() -> None:
 def test_a_topic_that_is_made_anew_is_told_anew_although_its_partitions_have_the_same_names() -> None:
     group = ConsumerDriver(orders=2)
     group.join_as("a")
-    group.catalogue.create("orders", 2)
+    group.topics.create("orders", 2)
     reply = group.say("a", 1, owned=NONE)
     assert isinstance(reply, Beaten)
     assert frozenset(reply.assignment or ()) == orders(0, 1)
@@ -324,7 +324,7 @@ def test_a_topic_that_is_made_anew_is_told_anew_although_its_partitions_have_the
 def test_a_topic_that_is_gone_is_nobodys() -> None:
     group = ConsumerDriver(orders=2, other=2)
     a = group.join_as("a", topics=("orders", "other"))
-    del group.catalogue.topics["other"]
+    del group.topics.topics["other"]
     reply = group.say("a", a.epoch, owned=orders(0, 1))
     assert isinstance(reply, Beaten)
     assert frozenset(reply.assignment or ()) == orders(0, 1)

@@ -130,23 +130,23 @@ class ConsumerModel(RuleBasedStateMachine):
 
     @rule(topic=st.sampled_from(TOPICS), more=st.integers(1, 3))
     def grow(self, topic: str, more: int) -> None:
-        facts = self.group.catalogue.facts(topic)
+        facts = self.group.topics.facts(topic)
         if facts is None:
-            self.group.catalogue.create(topic, more)
+            self.group.topics.create(topic, more)
         elif facts.partitions < 12:
-            self.group.catalogue.grow(topic, facts.partitions + more)
+            self.group.topics.grow(topic, facts.partitions + more)
 
     @rule(anew=st.booleans())
     def delete(self, anew: bool) -> None:
         """Nobody can read what is gone; a client's ids of it stand for nothing any more."""
-        del self.group.catalogue.topics["other"]
+        del self.group.topics.topics["other"]
         for client in self.alive.values():
             client.reading, client.told = (
                 frozenset(at for at in some if at.topic != "other") for some in (client.reading, client.told)
             )
-        self.group.catalogue.create("other" if anew else "another", 2)
+        self.group.topics.create("other" if anew else "another", 2)
         if not anew:
-            self.group.catalogue.create("other", 1)
+            self.group.topics.create("other", 1)
 
     @rule(ms=st.sampled_from([1, 5_000, 19_000, 30_000]))
     def time_passes(self, ms: int) -> None:
