@@ -106,7 +106,7 @@ def kill_in_turn(broker: Broker, working: Clients, watcher: Watcher, chance: ran
 
 @pytest.mark.slow
 @pytest.mark.timeout(180 + 10 * KILLS)
-@pytest.mark.parametrize("protocols", [["classic"], ["consumer"]], ids="+".join)
+@pytest.mark.parametrize("protocols", [["classic"], ["consumer"], ["classic", "consumer"]], ids="+".join)
 def test_a_group_processes_every_record_while_its_members_and_the_broker_are_killed(
     tmp_path: Path, protocols: Sequence[str]
 ) -> None:
