@@ -99,7 +99,7 @@ class Members:
         except LogbrokerError:
             await self.leave(group_id, standing.member_id)
             raise
-        reader.told_generation = reader.generation
+        reader.rebalanced = False
         return standing
 
     async def leave(self, group_id: str, member_id: str) -> None:
@@ -130,9 +130,9 @@ class Members:
             standing, read, moved = await self._poll(group_id, member_id, reader, limits)
             if read.failures and not read.fetched:
                 raise next(iter(read.failures.values()))
-            rebalanced = standing.is_rebalancing or reader.generation != reader.told_generation
+            rebalanced = standing.is_rebalancing or reader.rebalanced
             if not standing.is_rebalancing:
-                reader.told_generation = reader.generation
+                reader.rebalanced = False
             positions = {} if standing.is_rebalancing else dict(reader.positions)
             return Polled(standing, read.fetched, positions, rebalanced, refusals, read.failures, moved)
 
@@ -226,8 +226,8 @@ class Members:
         return assigned
 
     async def _take_over(self, group_id: str, reader: Reader, standing: Standing) -> None:
-        """Start the generation the member stands in, unless that is done."""
-        if reader.generation == standing.generation:
+        """Start the assignment the member stands in, unless that is done."""
+        if reader.stands_in(standing.generation, standing.assignment):
             return
         committed = await self._groups.read_offsets(group_id, standing.assignment)
         for where in committed.unstable.intersection(standing.assignment):

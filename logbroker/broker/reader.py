@@ -1,8 +1,9 @@
 """Where one member of a group reads: its positions, what it was given, what it paused.
 
 What lives here: this state and how it changes. What may not: the engine, the coordinator, waiting.
-Invariants: positions hold for one generation, and a new generation starts at what is committed; a record is given once in
-a generation unless the member seeks back; what was read from a position that has moved meanwhile is not given.
+Invariants: positions hold for one assignment, which is more than a generation where the broker assigns (KIP-848), and a
+new one starts at what is committed; a record is given once in a generation unless the member seeks back; what was read
+from a position that has moved meanwhile is not given.
 """
 
 import asyncio
@@ -26,8 +27,9 @@ class Reader:
     session_timeout_ms: int
     heard_mono_ms: int
     generation: int = NO_GENERATION
-    told_generation: int = NO_GENERATION
-    """The generation of the last answer."""
+    assignment: frozenset[TopicPartition] = frozenset()
+    rebalanced: bool = False
+    """Whether generation or assignment are news since the last answer."""
     positions: dict[TopicPartition, int] = field(default_factory=dict)
     """Where to read on, of every partition it is assigned."""
     given: dict[TopicPartition, int] = field(default_factory=dict)
@@ -39,14 +41,19 @@ class Reader:
     """Polls of one member take turns."""
     turn: int = 0
 
+    def stands_in(self, generation: int, assignment: Iterable[TopicPartition]) -> bool:
+        """Whether the positions are those of this assignment."""
+        return generation == self.generation and self.assignment == set(assignment)
+
     def begin(self, generation: int, committed: Mapping[TopicPartition, int], fresh: Mapping[TopicPartition, int]) -> None:
-        """Start a generation: at what is ``committed``, and at ``fresh`` positions where nothing is.
+        """Start an assignment: at what is ``committed``, and at ``fresh`` positions where nothing is.
 
         Fresh ones count as given, so that they are committed: who reads on after this member misses nothing.
         """
-        if generation == self.generation:
+        assignment = frozenset((*committed, *fresh))
+        if self.stands_in(generation, assignment):
             return
-        self.generation = generation
+        self.generation, self.assignment, self.rebalanced = generation, assignment, True
         self.positions = {**committed, **fresh}
         self.given = dict(fresh)
         self.sought.clear()

@@ -172,6 +172,6 @@ def heartbeat(draft: ConsumerDraft, command: Heartbeat) -> Decision[GroupReply]:
 
 def _must_join(group: ConsumerState, member_id: str) -> bool:
     now = group.current[member_id]
-    if now.epoch < group.epoch or now.revoking:
+    if now.epoch < group.epoch:
         return True
     return any(at not in now.owned and at not in group.owners for at in group.target_of(member_id))

@@ -8,7 +8,8 @@ import pytest_asyncio
 from prometheus_client.parser import text_string_to_metric_families
 
 from logbroker.clock import ManualClock
-from logbroker.groups.consumer_messages import ConsumerHeartbeat
+from logbroker.groups.consumer_messages import Beaten, ConsumerHeartbeat
+from logbroker.model import TopicPartition
 from tests.engine.fake import FakeEngine
 from tests.http_api.conftest import Answer, Door
 from tests.http_api.polling import GROUP, committed, joined, poll
@@ -76,6 +77,27 @@ async def test_a_group_of_the_consumer_protocol_is_shown_with_epochs_and_targets
     assert (len(first["assignment"]), len(first["target"]), second["assignment"]) == (2, 1, [])
     assert {one["partition"] for one in (*first["target"], *second["target"])} == {0, 1}
     assert (await door("DELETE", GROUP)).failure == (409, "NON_EMPTY_GROUP")
+
+
+async def test_a_member_over_http_shares_a_group_with_one_of_the_consumer_protocol(door: Door) -> None:
+    await door.topic(partitions=4)
+
+    async def beat(epoch: int, owned: frozenset[TopicPartition], **said: Any) -> Beaten:
+        command = ConsumerHeartbeat(member_id="a", epoch=epoch, client_id="app", owned=owned, **said)
+        return await door.services.groups.consumer_heartbeat("g", command)
+
+    told = await beat(0, frozenset(), topics=("orders",), rebalance_timeout_ms=60_000)
+    member = await joined(door)
+    for _ in range(3):
+        told = await beat(told.epoch, frozenset(told.assignment or ()), topics=("orders",), rebalance_timeout_ms=60_000)
+        await poll(door, member)
+    group = (await door("GET", GROUP)).json
+    assert (group["type"], group["state"]) == ("consumer", "Stable")
+    assert [(one["protocol"], len(one["assignment"])) for one in group["members"]] == [("consumer", 2), ("classic", 2)]
+    await door.produce(*({"value": str(number), "partition": number} for number in range(4)))
+    polled = await poll(door, member)
+    theirs = {at.partition for at in told.assignment or ()}
+    assert {record["partition"] for record in polled["records"]} == {0, 1, 2, 3} - theirs
 
 
 async def test_lag_is_what_is_unread_and_how_old_the_first_of_it_is(door: Door, clock: ManualClock) -> None:

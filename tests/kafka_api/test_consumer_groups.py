@@ -10,6 +10,7 @@ import pytest
 from confluent_kafka import Consumer, ConsumerGroupType, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from logbroker.groups.messages import GroupKind
 from logbroker.wire.apis import Api
 from logbroker.wire.codes import ErrorCode
 from tests.kafka_api.broker import RunningBroker
@@ -175,6 +176,30 @@ def test_partitions_that_stay_are_read_all_through_a_rebalance(
     kept.append(set(first.assigned))
     assert all(later <= earlier for earlier, later in pairwise(kept))
     assert len(kept[-1]) == PARTITIONS // 3
+
+
+@pytest.mark.parametrize("strategy", ["range", "cooperative-sticky"])
+@pytest.mark.parametrize("direction", ["up", "down"])
+def test_a_group_changes_its_protocol_member_by_member_and_no_record_is_missed(
+    broker: RunningBroker, topic: str, group: str, members: list[Member], strategy: str, direction: str
+) -> None:
+    """Rolling upgrade and downgrade: each step replaces one of three members."""
+    before, after = (strategy, "consumer") if direction == "up" else ("consumer", strategy)
+    present = [Member(broker, group, topic, before) for _ in range(3)]
+    members += present
+    until(lambda: is_split(present))
+    values: list[str] = []
+    for _ in range(3):
+        more = [f"{len(values) + number}" for number in range(60)]
+        values += more
+        send(broker, topic, more)
+        present.pop(0).leave()
+        present.append(Member(broker, group, topic, after))
+        members.append(present[-1])
+        until(lambda: is_split(present))
+    until(lambda: {value for member in members for _, _, value in member.seen} >= set(values))
+    kind = broker.do(broker.services.groups.describe(group)).kind
+    assert kind is (GroupKind.CONSUMER if direction == "up" else GroupKind.CLASSIC)
 
 
 @pytest.mark.slow
