@@ -6,11 +6,24 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from tools.bench import http, kafka, kafka_scale, log, queue, queue_order, queue_retries, queue_scale, replies, worker
+from tools.bench import (
+    fanout,
+    http,
+    kafka,
+    kafka_scale,
+    log,
+    queue,
+    queue_order,
+    queue_retries,
+    queue_scale,
+    replies,
+    worker,
+)
 from tools.bench.measure import Figure, show, write_json
 from tools.bench.servers.process import Missing
 
 BENCHMARKS: dict[str, Callable[[Path], list[Figure]]] = {
+    "fanout": fanout.run,
     "log": log.run,
     "http": http.run,
     "kafka": kafka.run,

@@ -11,14 +11,19 @@ from tools.bench.servers.process import HOST
 class QueueClient:
     """One connection, one call at a time."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, queue: str) -> None:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, path: str) -> None:
         self._reader, self._writer = reader, writer
-        self._path = f"/v1/queues/{queue}"
+        self._path = path
 
     @classmethod
     async def connect(cls, port: int, queue: str) -> "QueueClient":
         """A connection to the broker on a loopback port."""
-        return cls(*await asyncio.open_connection(HOST, port, limit=1 << 24), queue)
+        return await cls.at(port, f"/v1/queues/{queue}")
+
+    @classmethod
+    async def at(cls, port: int, path: str) -> "QueueClient":
+        """A connection whose calls are of what ``path`` stands for, as a subscription or, with none, the whole broker."""
+        return cls(*await asyncio.open_connection(HOST, port, limit=1 << 24), path)
 
     async def call(self, method: str, path: str, body: object = None) -> Any:
         """The decoded answer. Raises RuntimeError unless everything succeeded."""
