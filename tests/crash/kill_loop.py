@@ -214,7 +214,7 @@ def run(directory: Path, kills: int, seed: int) -> Run:
         clients.create_topic(broker.port)
         group_clients.create_topic(broker.kafka_port)
         group_clients.create_topic(broker.kafka_port, group_clients.PLAIN_TOPIC, group_clients.PLAIN_PARTITIONS)
-        queue_clients.create_queue(broker.port)
+        queue_clients.create(broker.port)
         is_done = _under_load(broker, nemesis, directory, kills)
         queue_clients.take_inventory(broker.port, directory / "inventory.history")
         clients.read_everything(broker.port, directory / "final.history", _TOPICS)

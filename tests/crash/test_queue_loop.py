@@ -1,4 +1,4 @@
-"""SIGKILL under a working queue, at random moments and at named points: no message is lost, doubled or resurrected.
+"""SIGKILL under a working queue or subscription, at random moments and named points: nothing is lost, doubled, resurrected.
 
 LOGBROKER_QUEUE_KILLS sets the number of kills. The control takes copies for messages of their own, and is caught.
 """
@@ -20,7 +20,7 @@ from tests.crash.history import Enqueue, Inventory, Operation, Outcome, Receive,
 from tests.crash.jobs import check_jobs
 from tests.crash.points import KILL
 from tests.crash.queue_broker import POINTS, RECONCILE
-from tests.crash.queue_clients import create_queue, take_inventory, work
+from tests.crash.queue_clients import QUEUE, SUBSCRIPTION, View, create, take_inventory, work
 
 KILLS = int(os.environ.get("LOGBROKER_QUEUE_KILLS") or (16 if os.environ.get("CI") == "true" else 6))
 CONTROL_KILLS = 6
@@ -31,11 +31,11 @@ LONGEST_WAIT = 3.0
 
 
 @contextmanager
-def workers(port: int, directory: Path) -> Iterator[None]:
+def workers(port: int, view: View, directory: Path) -> Iterator[None]:
     spawn = multiprocessing.get_context("spawn")
     stop = spawn.Event()
     processes = [
-        spawn.Process(target=work, args=(port, number, directory / f"worker-{number}.history", stop), daemon=True)
+        spawn.Process(target=work, args=(port, number, directory / f"worker-{number}.history", stop, view), daemon=True)
         for number in range(WORKERS)
     ]
     for process in processes:
@@ -88,17 +88,17 @@ class Run:
         return Counter(zip(names, (one.outcome.value for one in self.history), strict=True))
 
 
-def run(directory: Path, chance: random.Random, points: list[str | None], always: Mapping[str, str]) -> Run:
+def run(directory: Path, view: View, chance: random.Random, points: list[str | None], always: Mapping[str, str]) -> Run:
     broker = Broker(directory, module="tests.crash.queue_broker")
     broker.start()
     try:
         broker.wait_until_ready()
-        create_queue(broker.port)
-        with workers(broker.port, directory):
+        create(broker.port, view)
+        with workers(broker.port, view, directory):
             time.sleep(1)
             met = kill_again_and_again(broker, chance, points, always)
             time.sleep(0.5)
-        peeked = take_inventory(broker.port, directory / "inventory.history")
+        peeked = take_inventory(broker.port, directory / "inventory.history", view)
     finally:
         exit_code = broker.stop()
     output = broker.output.read_text(encoding="utf-8", errors="replace")
@@ -107,13 +107,14 @@ def run(directory: Path, chance: random.Random, points: list[str | None], always
 
 @pytest.mark.slow
 @pytest.mark.timeout(180 + 10 * KILLS)
-def test_every_message_of_a_killed_broker_ends_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("view", [QUEUE, SUBSCRIPTION], ids=["queue", "subscription"])
+def test_every_message_of_a_killed_broker_ends_once(tmp_path: Path, view: View) -> None:
     seed = random.SystemRandom().randrange(1 << 32)
     chance = random.Random(seed)
     names = list(POINTS)
     points = [names[number // 2 % len(names)] if number % 2 else None for number in range(KILLS)]
     chance.shuffle(points)
-    done = run(tmp_path, chance, points, {})
+    done = run(tmp_path, view, chance, points, {})
     told = f"seed {seed}, {KILLS} kills, {done.met} at their point, {done.told()}"
     (tmp_path / "summary.txt").write_text(told, encoding="utf-8")
     assert check_jobs(done.history) == {}, told
@@ -131,7 +132,7 @@ def test_every_message_of_a_killed_broker_ends_once(tmp_path: Path) -> None:
 @pytest.mark.timeout(240)
 def test_without_reconciliation_the_same_run_doubles(tmp_path: Path) -> None:
     seed = random.SystemRandom().randrange(1 << 32)
-    done = run(tmp_path, random.Random(seed), ["copy flushed"] * CONTROL_KILLS, {RECONCILE: "off"})
+    done = run(tmp_path, QUEUE, random.Random(seed), ["copy flushed"] * CONTROL_KILLS, {RECONCILE: "off"})
     found = check_jobs(done.history)
     (tmp_path / "summary.txt").write_text(str({name: len(some) for name, some in found.items()}), encoding="utf-8")
     assert found.keys() & {"job-doubled", "dlq-duplicate", "job-resurrected", "double-lease", "job-lost"}, (

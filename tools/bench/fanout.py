@@ -21,8 +21,8 @@ from tools.bench.servers.logbroker import logbroker
 from tools.bench.servers.process import HOST
 
 HEALTHY = 5
-RATE = 100
-SECONDS = 6.0
+RATE = 40
+SECONDS = 8.0
 ROUNDS = 7
 WARM_UP = 1
 DRAINED = 20_000
