@@ -16,6 +16,7 @@ import msgspec
 
 from logbroker.client.calls.messages import Delivery, Settlement, Verb
 from logbroker.client.durations import Duration, to_ms
+from logbroker.client.payloads import Payload
 from logbroker.errors import InvalidRequest, LogbrokerError
 
 ERROR_CHARACTERS = 4_000
@@ -76,24 +77,31 @@ def wanted_by(handler: Callable[..., Any]) -> Wanted:
     return Wanted(kind, len(parameters) == 2, inspect.iscoroutinefunction(handler))
 
 
-def decoder_of(kind: Any) -> Callable[[Delivery], Any]:
-    """How a delivery becomes what a handler takes: itself, bytes, text, or its value as JSON of that type."""
-    if kind is Delivery:
-        return lambda delivery: delivery
+def decoder_of(kind: Any, whole: type[Payload] = Delivery) -> Callable[[Any], Any]:
+    """How what comes becomes what a handler takes: itself (``whole``), bytes, text, or its value as JSON of that type."""
+    if kind is Delivery or kind is whole:
+        return lambda payload: payload
     if kind is bytes:
-        return lambda delivery: delivery.value or b""
+        return lambda payload: payload.value or b""
     if kind is str:
-        return lambda delivery: delivery.text()
+        return lambda payload: payload.text()
     decoder = msgspec.json.Decoder(kind)  # told now when msgspec cannot make such a type, not at the first message
 
-    def decode(delivery: Delivery) -> Any:
+    def decode(payload: Payload) -> Any:
         try:
-            return decoder.decode(delivery.value or b"null")
+            return decoder.decode(payload.value or b"null")
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             name = getattr(kind, "__name__", kind)
             raise Undecodable(f"the message is not the {name} its handler takes: {error}") from None
 
     return decode
+
+
+def told_of(error: BaseException) -> str:
+    """What somebody else is told of a failure: of ours, everything; of a cancellation, that the work was given up."""
+    if not isinstance(error, Exception):
+        return "the responder stopped before it was done"
+    return str(error) if isinstance(error, DeadLetter | Retry | Undecodable) and str(error) else _told(error)
 
 
 def settling_of(receipt: str, error: BaseException | None) -> Settling:

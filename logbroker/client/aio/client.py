@@ -8,7 +8,7 @@ import os
 import socket
 from collections.abc import AsyncGenerator, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Any, Self, TypeVar, overload
 
 from logbroker.client.aio.dead_letters import AsyncOperations
 from logbroker.client.aio.driver import Carrier, Driver
@@ -16,12 +16,17 @@ from logbroker.client.aio.producer import AsyncProducer
 from logbroker.client.aio.queue import AsyncQueue
 from logbroker.client.aio.queues import AsyncQueues
 from logbroker.client.aio.running import run_all
+from logbroker.client.aio.service import AsyncService
 from logbroker.client.aio.topics import AsyncTopics
 from logbroker.client.calls.records import Record
+from logbroker.client.calls.services import Ask, Reply
 from logbroker.client.durations import Duration, to_ms
+from logbroker.client.payloads import HeadersGiven, Key, record_of
 from logbroker.client.positions import Start
 from logbroker.client.reading import TopicReader
 from logbroker.errors import InvalidRequest
+
+T = TypeVar("T")
 
 
 def connect(url: str, *, timeout: Duration = "30s") -> "AsyncClient":
@@ -94,6 +99,44 @@ class AsyncClient:
         if not self._driver.workers:
             raise InvalidRequest("there is nothing to run: make a worker first, with @lb.queue(name).worker()")
         await run_all(self._driver.workers)
+
+    def service(self, name: str) -> AsyncService:
+        """One service, to be answered. The broker is asked for nothing yet."""
+        return AsyncService(self._driver, name, default_consumer())
+
+    @overload
+    async def request(
+        self, service: str, value: object, *, timeout: Duration = ..., key: Key = ..., headers: HeadersGiven = ...
+    ) -> Reply: ...
+
+    @overload
+    async def request(
+        self,
+        service: str,
+        value: object,
+        *,
+        timeout: Duration = ...,
+        key: Key = ...,
+        headers: HeadersGiven = ...,
+        type: type[T],
+    ) -> T: ...
+
+    async def request(
+        self,
+        service: str,
+        value: object,
+        *,
+        timeout: Duration = "30s",
+        key: Key = None,
+        headers: HeadersGiven = (),
+        type: Any = None,
+    ) -> Any:
+        """Ask a service, and wait for its answer, whose value is parsed as ``type`` where one is given.
+
+        Raises NoResponders at once when nobody listens, RequestTimeout, RemoteError with what went wrong over there.
+        """
+        reply = await self._driver(Ask(service, record_of(value, key, headers), to_ms(timeout)))
+        return reply if type is None else reply.json(type)
 
     def queue(self, name: str) -> AsyncQueue:
         """One queue. The broker is asked for nothing yet."""

@@ -30,7 +30,7 @@ class HttpCarrier:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0),
             cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"Accept-Encoding": "identity"},
+            headers={"Accept": JSON, "Accept-Encoding": "identity"},
         )
 
     async def close(self) -> None:

@@ -11,7 +11,8 @@ import msgspec
 
 from logbroker.client.aio.dead_letters import AsyncDeadLetters
 from logbroker.client.aio.driver import Driver
-from logbroker.client.aio.worker import Given, Returned, Worker, WorkerOptions
+from logbroker.client.aio.slots import Given, Returned, SlotOptions
+from logbroker.client.aio.worker import Worker, WorkerOptions
 from logbroker.client.calls.messages import (
     Delivery,
     MessageState,
@@ -189,13 +190,8 @@ class AsyncQueue:
         exception is a failure, but ``Retry`` and ``DeadLetter`` say what they want. Leases are extended while it runs, for
         at most ``timeout``. Raises InvalidRequest for a function that cannot be one.
         """
-        options = WorkerOptions(
-            concurrency,
-            to_ms(visibility_timeout),
-            None if timeout is None else to_ms(timeout),
-            to_ms(drain),
-            consumer or self._consumer,
-        )
+        slots = SlotOptions(concurrency, None if timeout is None else to_ms(timeout), to_ms(drain))
+        options = WorkerOptions(slots, to_ms(visibility_timeout), consumer or self._consumer)
 
         def made(handler: Callable[Given, Returned]) -> Worker[Given, Returned]:
             worker = Worker(self._driver, self.name, handler, options)
