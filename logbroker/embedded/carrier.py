@@ -8,14 +8,14 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 from logbroker.client.calls.base import Call
-from logbroker.embedded import queues, topics  # their handlers enter themselves
+from logbroker.embedded import queues, services, topics  # their handlers enter themselves
 from logbroker.embedded.handlers import HANDLERS
 from logbroker.errors import Recovering
 from logbroker.node import Node
 
 T = TypeVar("T")
 
-PARTS = (queues, topics)
+PARTS = (queues, services, topics)
 """The modules with handlers."""
 
 
@@ -42,6 +42,7 @@ class EmbeddedCarrier:
         if node.services is not None:
             node.services.lifecycle.closing.set()
             node.services.queues.end_waiting()
+            node.services.request_reply.end_waiting()
         if self._running:
             await asyncio.wait(self._running)
         await node.stop()
@@ -50,11 +51,11 @@ class EmbeddedCarrier:
         """The answer. Raises the refusal."""
         if self.node is None or self.node.services is None:
             raise Recovering("the broker in this process is not running")
-        work = HANDLERS[type(call)](self.node.services, call)
+        services, handler = self.node.services, HANDLERS[type(call)]
         if type(call).breakable:
             await asyncio.sleep(0)  # a caller that asks again and again must not keep the loop from the broker's own work
-            return cast(T, await work)
-        task = asyncio.ensure_future(work)
+            return cast(T, await handler(services, call))
+        task = asyncio.ensure_future(handler(services, call))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return cast(T, await asyncio.shield(task))
