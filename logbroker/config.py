@@ -48,23 +48,29 @@ class Setting:
 
         Raises InvalidConfig naming the setting, the value and what would be accepted.
         """
-        typed = self._parse(value) if isinstance(value, str) and self.type is not str else value
+        typed = self._parse(value) if isinstance(value, str) and self.type is not str else self._widened(value)
         elements = typed if isinstance(typed, tuple) else ()
         right_type = type(typed) is self.type and all(isinstance(element, str) for element in elements)
         if not right_type:
             raise self._refused(value, f"must be of type {_TYPE_NAMES[self.type]}")
         self._check_choices(typed)
-        if self.type is int:
+        if self.type in (int, float):
             self._check_bounds(typed)
         return typed
+
+    def _widened(self, value: Any) -> Any:
+        """JSON knows no tuples, and writes a number with nothing behind the point without it."""
+        if self.type is tuple and type(value) is list:
+            return tuple(value)
+        return float(value) if self.type is float and type(value) is int else value
 
     def _check_choices(self, value: str | tuple[str, ...]) -> None:
         given = value if isinstance(value, tuple) else (value,)
         if self.choices and any(one not in self.choices for one in given):
             raise self._refused(value, f"must be one of {', '.join(self.choices)}")
 
-    def _check_bounds(self, value: int) -> None:
-        if self.at_least is not None and value < self.at_least:
+    def _check_bounds(self, value: float) -> None:
+        if self.at_least is not None and not value >= self.at_least:  # nor is "not a number" at least anything
             raise self._refused(value, f"must be at least {self.at_least}")
         if self.at_most is not None and value > self.at_most:
             raise self._refused(value, f"must be at most {self.at_most}")
@@ -78,15 +84,15 @@ class Setting:
         if self.type is tuple:
             return tuple(part.strip() for part in text.split(",") if part.strip())
         try:
-            return int(text)
+            return self.type(text)
         except ValueError:
-            raise self._refused(text, "must be a whole number") from None
+            raise self._refused(text, f"must be a {_TYPE_NAMES[self.type]}") from None
 
     def _refused(self, value: object, why: str) -> InvalidConfig:
         return InvalidConfig(f"{self.name} = {value!r} is not accepted: {why}", setting=self.name)
 
 
-_TYPE_NAMES = {int: "whole number", bool: "true or false", str: "text", tuple: "list of texts"}
+_TYPE_NAMES = {int: "whole number", float: "number", bool: "true or false", str: "text", tuple: "list of texts"}
 
 
 def _setting(
@@ -166,8 +172,34 @@ class TopicConfig:
         "Store batches compressed like this; 'producer' keeps what the producer sent.",
         choices=("producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"),
     )
-    cleanup_policy: str = _setting(
-        "delete", "What retention does with old segments. Compaction is not built yet.", choices=("delete",)
+    cleanup_policy: tuple[str, ...] = _setting(
+        ("delete",),
+        "delete: retention deletes old segments. compact: of the records with one key only the last is kept, and a record "
+        "needs a key. Both may be given; with neither everything is kept.",
+        choices=("delete", "compact"),
+    )
+    min_cleanable_dirty_ratio: float = _setting(
+        0.5,
+        "A partition is compacted when more than this part of it is new since the last time.",
+        at_least=0,
+        at_most=1,
+    )
+    min_compaction_lag_ms: int = _setting(0, "How long a record is at least kept as it is.", unit="ms", at_least=0)
+    max_compaction_lag_ms: int = _setting(
+        INT64_MAX,
+        "A partition is compacted, however little of it is new, when a new record is older than this.",
+        unit="ms",
+        at_least=1,
+    )
+    delete_retention_ms: int = _setting(
+        DAY_MS,
+        "How long compaction keeps a tombstone, a record without a value that deletes its key.",
+        unit="ms",
+        at_least=0,
+    )
+    compact_unread: bool = _setting(
+        False,
+        "Compact also what a queue or subscription has not finished: it may then miss all but the last value of a key.",
     )
     durability: str = _setting(
         "fsync",
@@ -180,9 +212,6 @@ class TopicConfig:
     )
     flush_messages: int = _setting(
         INT64_MAX, "Flush after this many records whatever the durability; 1 flushes each append.", at_least=1
-    )
-    delete_retention_ms: int = _setting(
-        DAY_MS, "Accepted for Kafka's tools; without compaction it has no effect.", unit="ms", at_least=0
     )
 
 
@@ -271,6 +300,18 @@ class BrokerConfig:
     )
     retention_check_ms: int = _setting(
         5 * MINUTE_MS, "How often retention looks for old segments.", unit="ms", at_least=100
+    )
+    compaction_check_ms: int = _setting(
+        15 * SECOND_MS, "How often compaction looks for something to do.", unit="ms", at_least=100
+    )
+    compaction_dedupe_buffer_bytes: int = _setting(
+        128 * MIB,
+        "The most memory for the table of keys, 24 bytes a slot; where it is too small, compaction takes several passes.",
+        unit="bytes",
+        at_least=KIB,
+    )
+    compaction_io_bytes_per_second: int = _setting(
+        INT64_MAX, "How much compaction reads and writes at most.", unit="bytes", at_least=KIB
     )
     drain_ms: int = _setting(
         10 * SECOND_MS, "How long a stop waits for requests that are under way.", unit="ms", at_least=0

@@ -145,6 +145,8 @@ class Node:
         parts.push_async_callback(_cancelled, watch)
         upkeep = asyncio.create_task(self._upkeep(), name="upkeep")
         parts.push_async_callback(_cancelled, upkeep)
+        compaction = asyncio.create_task(self._compact(services), name="compaction")
+        parts.push_async_callback(_cancelled, compaction)
         services.lifecycle.report("recovery", True)
         await self._open_doors(parts, services)
 
@@ -179,7 +181,7 @@ class Node:
     async def maintain(self) -> None:
         """One round of upkeep, as it is done every ``retention_check_ms``. Raises StorageError, FlushFailed."""
         assert self.services is not None, "it was started"
-        self.services.retention.tell(await self._engine.maintain())
+        self.services.cleanup.deleted(await self._engine.maintain())
         await self.services.claim_collector.collect()
 
     async def _upkeep(self) -> None:
@@ -191,6 +193,17 @@ class Node:
                 return
             except Exception:  # a defect in upkeep must not end upkeep, and must be seen
                 log.exception("upkeep failed")
+
+    async def _compact(self, services: Services) -> None:
+        while not self.failed.done():
+            await asyncio.sleep(self._config.compaction_check_ms / 1000)
+            try:
+                while (done := await self._engine.compact()) is not None:
+                    services.cleanup.compacted(done)
+            except FlushFailed:
+                return
+            except Exception:  # as above
+                log.exception("compaction failed")
 
     async def stop(self) -> None:
         """Answer what waits, let requests under way end within ``drain_ms``, then flush and close everything."""

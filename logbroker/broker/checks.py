@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from logbroker.config import TopicConfig
 from logbroker.engine.api import TopicInfo
-from logbroker.errors import InvalidTimestamp, LogbrokerError, MessageTooLarge, UnknownTopicOrPartition
+from logbroker.errors import InvalidTimestamp, KeyRequired, LogbrokerError, MessageTooLarge, UnknownTopicOrPartition
 from logbroker.model import Record
 
 BATCH_OVERHEAD = 61
@@ -33,6 +33,8 @@ def problems_of(
     _check_sizes(info.config, records, sizes, problems)
     if info.config.message_timestamp_type == "CreateTime":
         _check_timestamps(info.config, records, now_ms, problems)
+    if "compact" in info.config.cleanup_policy:
+        _check_keys(records, problems)
     if partitions is not None:
         _check_partitions(info, partitions, problems)
     return problems
@@ -47,6 +49,12 @@ def _check_partitions(info: TopicInfo, partitions: Sequence[int | None], problem
                 partition=partition,
                 field="partition",
             )
+
+
+def _check_keys(records: Sequence[Record], problems: Problems) -> None:
+    for index, record in enumerate(records):
+        if record.key is None:
+            problems[index] = KeyRequired("the topic is compacted, so the record needs a key", field="key")
 
 
 def _check_timestamps(config: TopicConfig, records: Sequence[Record], now_ms: int, problems: Problems) -> None:

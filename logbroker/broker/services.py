@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import logbroker
 from logbroker.broker.claim_collection import ClaimCollector
 from logbroker.broker.claims import Claims
+from logbroker.broker.cleanup import Cleanup
 from logbroker.broker.fetch import Fetch
 from logbroker.broker.filtering import Filtering
 from logbroker.broker.lag import Lag
@@ -22,7 +23,6 @@ from logbroker.broker.queues import Queues
 from logbroker.broker.replay import Replays
 from logbroker.broker.request_reply import RequestReply
 from logbroker.broker.resets import Resets
-from logbroker.broker.retention import Retention
 from logbroker.broker.settings import BrokerSettings
 from logbroker.broker.snapshots import Snapshots
 from logbroker.broker.subscriptions import Subscriptions
@@ -83,7 +83,7 @@ class Services:
     snapshots: Snapshots
     """To be started before a door opens."""
     queue_sends: QueueSends
-    retention: Retention
+    cleanup: Cleanup
     request_reply: RequestReply
     claims: Claims
     claim_collector: ClaimCollector
@@ -135,7 +135,7 @@ def services_on(
         queues=queues,
         subscriptions=Subscriptions(engine, topics, names, snapshots, clock, metrics),
         snapshots=snapshots,
-        retention=Retention(groups, metrics),
+        cleanup=Cleanup(groups, metrics),
         queue_sends=queue_sends,
         request_reply=RequestReply(queues, queue_sends, clock, metrics),
         claims=claims,

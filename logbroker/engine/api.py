@@ -88,6 +88,17 @@ class Deleted(NamedTuple):
     """How many there were; fewer than offsets where the log has gaps."""
 
 
+class Compacted(NamedTuple):
+    """A compaction of a partition, up to in front of ``end``."""
+
+    where: TopicPartition
+    end: int
+    seconds: float
+    bytes_before: int
+    bytes_after: int
+    records_dropped: int
+
+
 class AbortedTransaction(NamedTuple):
     """A transaction whose records a committed reader drops, from its first offset to its abort marker (KIP-98)."""
 

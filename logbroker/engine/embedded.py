@@ -14,14 +14,15 @@ from uuid import UUID, uuid4
 
 from logbroker.clock import Clock
 from logbroker.config import BrokerConfig, TopicConfig, checked
-from logbroker.engine.api import INTERNAL, NO_PRODUCER, Deleted, Isolation, RecordsRead, TopicInfo, TopicSpec
+from logbroker.engine.api import INTERNAL, NO_PRODUCER, Compacted, Deleted, Isolation, RecordsRead, TopicInfo, TopicSpec
 from logbroker.engine.catalog import Catalog, TopicEntry
+from logbroker.engine.compaction import Compactor
 from logbroker.engine.datadir import DataDirectory
 from logbroker.engine.diskspace import DiskSpace
 from logbroker.engine.encoding import decode_from
 from logbroker.engine.flusher import Flusher
 from logbroker.engine.frozen import Freezer
-from logbroker.engine.maintenance import Maintenance
+from logbroker.engine.maintenance import BelievedTime, Maintenance
 from logbroker.engine.partition import Partition
 from logbroker.engine.raw import EmbeddedBatches, EmbeddedStorage, refuse_claimed
 from logbroker.engine.writer import EmbeddedWriter, acknowledged, append_records, durable
@@ -57,7 +58,9 @@ class EmbeddedEngine:
         self.raw = EmbeddedBatches(self.partition, clock, self.disk)
         self._freezer = Freezer(files, self._directory, self._partitions, self._damaged, clock, self._catalog_lock)
         self.storage = EmbeddedStorage(self.partition, self._freezer)
-        self._maintenance = Maintenance(self._partitions, clock)
+        believed = BelievedTime()
+        self._maintenance = Maintenance(self._partitions, clock, believed)
+        self._compactor = Compactor(files, self._partitions, config, clock, believed)
         self.failed: asyncio.Future[FlushFailed] = asyncio.get_running_loop().create_future()
         """Resolved with the cause when the engine cannot go on; the process must then exit."""
 
@@ -187,6 +190,7 @@ class EmbeddedEngine:
     async def _remove(self, gone: Iterable[TopicInfo]) -> None:
         for info in gone:
             self._close(info)
+            await self._compactor.abandon()
             await asyncio.to_thread(self._directory.remove_files, info.id)
 
     def definitions(self) -> Mapping[str, Any]:
@@ -375,3 +379,10 @@ class EmbeddedEngine:
         Raises FlushFailed, and then ``failed`` is resolved.
         """
         return await self._maintenance.run()
+
+    async def compact(self) -> Compacted | None:
+        """Compact the partition that needs it most; None if none does.
+
+        Raises FlushFailed, and then ``failed`` is resolved.
+        """
+        return await self._compactor.run()

@@ -48,10 +48,10 @@ class BelievedTime:
 class Maintenance:
     """The upkeep of all partitions of one engine."""
 
-    def __init__(self, partitions: Mapping[TopicPartition, Partition], clock: Clock) -> None:
+    def __init__(self, partitions: Mapping[TopicPartition, Partition], clock: Clock, believed: BelievedTime) -> None:
         self._partitions = partitions
         self._clock = clock
-        self._believed = BelievedTime()
+        self._believed = believed
 
     async def run(self) -> list[Deleted]:
         """Roll and retire segments that are due, in slices that do not hold up the loop.

@@ -14,6 +14,7 @@ from logbroker.config import INT64_MAX, TopicConfig
 from logbroker.engine.api import Isolation
 from logbroker.engine.flusher import Flusher, Ticket
 from logbroker.errors import FlushFailed, LogbrokerError
+from logbroker.log.compaction.plan import Plan
 from logbroker.log.partition import FlushTicket, PartitionLog
 from logbroker.log.retention import Retained
 from logbroker.model import Appended, Bounds, Buffer, Now
@@ -115,6 +116,19 @@ class Partition:
         except FlushFailed as failure:
             self._flusher.fail(failure)
             raise
+
+    def plan_compaction(self, believed: Now) -> Plan | None:
+        """What may be compacted: what is decided and, unless the topic says otherwise, needed by nobody who holds it."""
+        if self._over is not None:
+            return None
+        if self.log.flush_is_due:
+            self._flusher.request(self)  # sealed segments that a recovery would look at cannot be compacted
+        stable = self.bounds().last_stable_offset
+        return self.log.plan_compaction(believed, stable if self._config.compact_unread else min(stable, self.floor))
+
+    def fail(self, failure: FlushFailed) -> None:
+        """What is on disk is in doubt: let the engine stop."""
+        self._flusher.fail(failure)
 
     def flush_soon(self) -> None:
         """Flush what is not on disk, whatever the durability."""

@@ -76,6 +76,12 @@ class InvalidTimestamp(LogbrokerError):
     code = "INVALID_TIMESTAMP"
 
 
+class KeyRequired(LogbrokerError):
+    """The topic is compacted, so each of its records needs a key."""
+
+    code = "KEY_REQUIRED"
+
+
 class MessageTooLarge(LogbrokerError):
     """The record or batch is larger than the topic accepts (max.message.bytes)."""
 

@@ -32,6 +32,7 @@ STATUS: Mapping[type[e.LogbrokerError], tuple[int, int | None]] = {
     e.InvalidPartitions: (400, 37),
     e.InvalidOffset: (400, None),
     e.InvalidTimestamp: (400, 32),
+    e.KeyRequired: (400, 87),
     e.MessageTooLarge: (413, 10),
     e.CorruptMessage: (400, 2),
     e.UnsupportedCompression: (400, 76),

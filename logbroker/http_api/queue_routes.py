@@ -9,6 +9,7 @@ from logbroker.errors import (
     InvalidRequest,
     InvalidTimestamp,
     InvalidTopic,
+    KeyRequired,
     LeaseLost,
     LogbrokerError,
     MessageNotFound,
@@ -85,7 +86,7 @@ QUEUE_ROUTES: tuple[Route, ...] = (
         body={JSON: queue_payloads.SendIn, OCTETS: BINARY, "text/plain": BINARY},
         answer={JSON: queue_messages.SendOut},
         statuses=(200, 207),
-        errors=(*_TAKES, MessageTooLarge, InvalidTimestamp, QueueFull),
+        errors=(*_TAKES, MessageTooLarge, InvalidTimestamp, KeyRequired, QueueFull),
         headers=(
             *("Logbroker-Key", "Logbroker-Key-B64", "Logbroker-Priority", "Logbroker-Delay-Ms"),
             *("Logbroker-Dedup-Id", "Logbroker-Message-Ttl-Ms", "Logbroker-Claim-Store"),

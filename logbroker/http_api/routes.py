@@ -14,6 +14,7 @@ from logbroker.errors import (
     InvalidRequest,
     InvalidTimestamp,
     InvalidTopic,
+    KeyRequired,
     MessageNotFound,
     MessageTooLarge,
     NotFound,
@@ -57,7 +58,7 @@ ROUTES: tuple[Route, ...] = (
         body={JSON: produce.ProduceIn, NDJSON: RecordIn, OCTETS: BINARY, "text/plain": BINARY},
         answer={JSON: (produce.ProduceOut, produce.RawOut), NDJSON: Result},
         statuses=(200, 207),
-        errors=(*_WRITES, InvalidTimestamp, OutOfOrderSequence, AppendUnknown),
+        errors=(*_WRITES, InvalidTimestamp, KeyRequired, OutOfOrderSequence, AppendUnknown),
         headers=(
             *("Logbroker-Key", "Logbroker-Key-B64", "Logbroker-Partition", "Logbroker-Timestamp-Ms"),
             "Logbroker-Claim-Store",

@@ -19,6 +19,9 @@ BROKER_NAMES: Final[Mapping[str, str]] = {
     "kafka_max_frame_bytes": "socket.request.max.bytes",
     "kafka_max_connections": "max.connections",
     "kafka_max_idle_ms": "connections.max.idle.ms",
+    "compaction_check_ms": "log.cleaner.backoff.ms",
+    "compaction_dedupe_buffer_bytes": "log.cleaner.dedupe.buffer.size",
+    "compaction_io_bytes_per_second": "log.cleaner.io.max.bytes.per.second",
     "retention_check_ms": "log.retention.check.interval.ms",
 }
 """What Kafka calls our broker settings; those that it does not have keep our name with dots."""
@@ -37,6 +40,9 @@ TOPIC_DEFAULT_NAMES: Final[Mapping[str, str]] = {
     "cleanup_policy": "log.cleanup.policy",
     "flush_messages": "log.flush.interval.messages",
     "flush_ms": "log.flush.interval.ms",
+    "min_cleanable_dirty_ratio": "log.cleaner.min.cleanable.ratio",
+    "min_compaction_lag_ms": "log.cleaner.min.compaction.lag.ms",
+    "max_compaction_lag_ms": "log.cleaner.max.compaction.lag.ms",
     "delete_retention_ms": "log.cleaner.delete.retention.ms",
 }
 """What Kafka's brokers call the defaults of topic settings."""
@@ -50,7 +56,7 @@ FIXED_TOPIC_SETTINGS: Final[Mapping[str, str]] = {
 
 _OURS: Final = {setting.kafka_name: name for name, setting in TOPIC_SETTINGS.items()}
 _OUR_BROKER_SETTINGS: Final = {kafka_name: name for name, kafka_name in BROKER_NAMES.items()}
-BOOLEAN, STRING, INT, LONG, LIST = 1, 2, 3, 5, 7
+BOOLEAN, STRING, INT, LONG, DOUBLE, LIST = 1, 2, 3, 5, 6, 7
 """Config types on the wire (DescribeConfigs)."""
 
 
@@ -65,8 +71,8 @@ def type_of(setting: Setting) -> int:
     """The type on the wire."""
     if setting.type is int:
         return INT if setting.at_most is not None and setting.at_most <= INT32_MAX else LONG
-    if setting.type is bool:
-        return BOOLEAN
+    if setting.type in (bool, float):
+        return BOOLEAN if setting.type is bool else DOUBLE
     return LIST if setting.type is tuple else STRING
 
 

@@ -23,6 +23,7 @@ CODES: Final[Mapping[type[e.LogbrokerError], ErrorCode]] = {
     e.InvalidTopic: ErrorCode.INVALID_TOPIC_EXCEPTION,
     e.InvalidPartitions: ErrorCode.INVALID_PARTITIONS,
     e.InvalidOffset: ErrorCode.OFFSET_OUT_OF_RANGE,
+    e.KeyRequired: ErrorCode.INVALID_RECORD,
     e.InvalidTimestamp: ErrorCode.INVALID_TIMESTAMP,
     e.MessageTooLarge: ErrorCode.MESSAGE_TOO_LARGE,
     e.CorruptMessage: ErrorCode.CORRUPT_MESSAGE,

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from logbroker.config import TopicConfig
-from logbroker.errors import CorruptMessage, InvalidTimestamp, InvalidTransactionState, MessageTooLarge
+from logbroker.errors import CorruptMessage, InvalidTimestamp, InvalidTransactionState, KeyRequired, MessageTooLarge
+from logbroker.log.compaction.plan import COMPACT
 from logbroker.log.files import Buffer
 from logbroker.log.state import COVERED
 from logbroker.model import NO_TIMESTAMP
@@ -23,7 +24,7 @@ from logbroker.records.batch import (
     parse_header,
     stamped_prefix,
 )
-from logbroker.records.codec import recompress
+from logbroker.records.codec import outline, recompress
 
 LEADER_EPOCH = 0
 """What a broker that is alone stamps; ``verify`` finds a changed epoch because it is always the same."""
@@ -53,7 +54,7 @@ def admit(
 ) -> list[Admitted]:
     """Check whole batches and stamp them from ``next_offset`` on. Those of a transaction only enter if ``transactional``.
 
-    Raises CorruptMessage, MessageTooLarge, InvalidTimestamp, InvalidTransactionState.
+    Raises CorruptMessage, MessageTooLarge, InvalidTimestamp, InvalidTransactionState, KeyRequired.
     """
     if not len(batches):
         raise CorruptMessage("there is no record batch to append")
@@ -74,6 +75,8 @@ def admit(
         check_batch(view, position, header)
         if header.attributes & _OF_TRANSACTIONS:
             _check_transactional(header, transactional)
+        if COMPACT in config.cleanup_policy:
+            _check_keys(view, position)
         if append_time is None:
             _check_timestamps(header, config, now_ms)
         if keeps_compression:
@@ -102,6 +105,13 @@ def _check_transactional(header: BatchHeader, allowed: bool) -> None:
         raise InvalidTransactionState(
             f"the batch of producer {header.producer_id} is of a transaction, which this way of writing has not"
         )
+
+
+def _check_keys(view: memoryview, position: int) -> None:
+    records, _ = outline(view, position)
+    bare = next((number for number, record in enumerate(records) if record.key is None), None)
+    if bare is not None:
+        raise KeyRequired(f"record {bare} of the batch has no key, and the topic is compacted")
 
 
 def _stamp(batch: memoryview, header: BatchHeader, base_offset: int, append_time: int | None) -> Admitted:

@@ -11,6 +11,7 @@ Invariants:
 - after a flush that failed nothing is written any more: what is on disk is unknown, and a retry could lie.
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from logbroker.config import INT32_MAX, TopicConfig
@@ -19,9 +20,13 @@ from logbroker.log.aborted import Aborted
 from logbroker.log.aborted_lookup import AbortedLookup
 from logbroker.log.admission import admit, admit_marker
 from logbroker.log.checkpoint import Checkpointed
+from logbroker.log.compaction.job import Job, Output, Source
+from logbroker.log.compaction.plan import COMPACT, Plan, plan
+from logbroker.log.compaction.progress import load_compacted, store_compacted
+from logbroker.log.compaction.swap import Swap, complete, remove_copies
 from logbroker.log.counting import last_from, records_from
 from logbroker.log.descriptors import Descriptors
-from logbroker.log.files import Buffer, Files, make_dirs
+from logbroker.log.files import Buffer, File, Files, make_dirs
 from logbroker.log.flushing import Dirty, FlushTicket
 from logbroker.log.index import OFFSET_ENTRY, TIME_ENTRY
 from logbroker.log.names import LOG, PRODUCERS, file_name
@@ -31,12 +36,13 @@ from logbroker.log.reader import Reader
 from logbroker.log.reading import ColdRead
 from logbroker.log.recovery import Recovered, RecoveryReport, recover
 from logbroker.log.recovery_point import RecoveryPoint
-from logbroker.log.retention import ACKED, Retained, expired
+from logbroker.log.retention import ACKED, Retained, dated, expired
 from logbroker.log.segment import Segment
 from logbroker.log.segments import Segments
 from logbroker.log.state import SegmentState, fresh_state
 from logbroker.log.times import Times
 from logbroker.model import Appended, Now, OffsetAndTimestamp, SegmentInfo, TopicPartition
+from logbroker.records.batch import HEADER_SIZE, parse_header
 from logbroker.records.markers import encode_marker
 
 __all__ = ["ColdRead", "FlushTicket", "Mark", "PartitionLog"]
@@ -74,6 +80,8 @@ class PartitionLog:
         self._failure: StorageError | None = None
         self._changed = not recovered.report.clean
         self._appended_at_ms = now.mono_ms
+        self._compacted_to = load_compacted(place)
+        self._swapping = False
         self._recovery_point = RecoveryPoint(
             recovered.checkpoint,
             recovered.snapshots,
@@ -95,7 +103,7 @@ class PartitionLog:
         Raises PartitionDamaged, StorageError.
         """
         make_dirs(files, path)
-        place = Place(files, path, descriptors, config.index_interval_bytes)
+        place = Place(files, path, descriptors, config.index_interval_bytes, COMPACT in config.cleanup_policy)
         return cls(place, where, config, recover(place, now), now)
 
     # -- where it stands ---------------------------------------------------------------------------------------------
@@ -140,6 +148,7 @@ class PartitionLog:
         """Go by changed settings from now on."""
         self.config = config
         self._place.index_interval_bytes = config.index_interval_bytes
+        self._place.may_have_gaps = COMPACT in config.cleanup_policy
 
     # -- appending ---------------------------------------------------------------------------------------------------
 
@@ -211,11 +220,18 @@ class PartitionLog:
         index_bytes = config.segment_index_bytes
         return (
             active.size + size > config.segment_bytes
-            or now.wall_ms - self._active_since_ms >= config.segment_ms
+            or now.wall_ms - self._active_since_ms >= self._segment_ms
             or active.index.entries >= index_bytes // OFFSET_ENTRY.size
             or active.times.entries >= index_bytes // TIME_ENTRY.size - 1  # one is for the last entry, at the seal
             or next_offset - active.base_offset > INT32_MAX  # offsets in an index are relative, in 32 bits
         )
+
+    @property
+    def _segment_ms(self) -> int:
+        """The age of an active segment; only a sealed one can be compacted in time."""
+        config = self.config
+        compacts = COMPACT in config.cleanup_policy
+        return min(config.segment_ms, config.max_compaction_lag_ms) if compacts else config.segment_ms
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
@@ -344,7 +360,7 @@ class PartitionLog:
         """Roll if the active segment has reached its age. Raises as ``roll``."""
         # Where the clock was put back, its age counts from now: else it would grow until the clock is there again.
         self._active_since_ms = min(self._active_since_ms, now.wall_ms)
-        if self._segments.active.size and now.wall_ms - self._active_since_ms >= self.config.segment_ms:
+        if self._segments.active.size and now.wall_ms - self._active_since_ms >= self._segment_ms:
             self.roll(now)
 
     def trim(self, before_offset: int, now: Now) -> int:
@@ -404,7 +420,12 @@ class PartitionLog:
             raise
         self._changed = True
         self.log_start_offset = offset
-        while self._segments.first.next_offset <= offset and not self._segments.first.active:
+        if not self._swapping:
+            self._retire()
+
+    def _retire(self) -> None:
+        """Take out what lies in front of the log start, and delete what can be."""
+        while self._segments.first.next_offset <= self.log_start_offset and not self._segments.first.active:
             self._retired.append(self._segments.remove_first())
         self._delete_retired()
 
@@ -419,6 +440,97 @@ class PartitionLog:
             except StorageError:
                 return  # it is tried again with the next one
             del self._retired[0]
+
+    # -- compaction --------------------------------------------------------------------------------------------------
+
+    def plan_compaction(self, now: Now, limit: int) -> Plan | None:
+        """What may be compacted below ``limit``; None if nothing is new. ``now`` is the time that is believed.
+
+        Raises PartitionDamaged, StorageError.
+        """
+        if COMPACT not in self.config.cleanup_policy or self._failure is not None:
+            return None
+        return plan(
+            [segment.info() for segment in self._segments],
+            self.config,
+            max(self._compacted_to, self.log_start_offset),
+            min(limit, self._recovery_point.base_offset),
+            now.wall_ms,
+            lambda info: dated(info, now.wall_ms, lambda info: self._changed_ms(info, now.wall_ms)),
+            self._first_timestamp,
+        )
+
+    def _first_timestamp(self, info: SegmentInfo) -> int:
+        return parse_header(self._segments.holding(info.base_offset).log.get().pread(HEADER_SIZE, 0)).base_timestamp
+
+    def compaction_job(self, planned: Plan, now: Now, table_bytes: int, bytes_per_second: int) -> Job:
+        """The pass that carries out a plan. Raises StorageError."""
+        self._check_usable()
+        remove_copies(self._place)
+        config, following = self.config, planned.sources[-1].next_offset
+        return Job(
+            path=self._place.path,
+            sources=[self._source(self._segments.holding(info.base_offset)) for info in planned.sources],
+            deciding=[self._source(segment) for segment in self._segments.starting_at_or_after(following)],
+            dirty_from=planned.dirty_from,
+            now_ms=now.wall_ms,
+            delete_retention_ms=config.delete_retention_ms,
+            producers={state.producer_id: state.batches[-1].last_offset for state in self._producers if state.batches},
+            segment_bytes=config.segment_bytes,
+            index_bytes=config.segment_index_bytes,
+            index_interval_bytes=config.index_interval_bytes,
+            table_bytes=table_bytes,
+            bytes_per_second=bytes_per_second,
+        )
+
+    def _source(self, segment: Segment) -> Source:
+        return Source(segment.base_offset, segment.next_offset, segment.size, segment.state().index_entries)
+
+    def begin_swap(self, outputs: Iterable[Output]) -> Swap:
+        """The copies that can still take the place of what they were made from; the others are removed.
+
+        Until ``finish_swap`` no segment is taken out. Raises StorageError.
+        """
+        self._check_usable()
+        there = {segment.base_offset: (segment.next_offset, segment.size) for segment in self._segments}
+        fits: list[Output] = []
+        for output in outputs:
+            if all(there.get(one.base_offset) == (one.next_offset, one.size) for one in output.sources):
+                fits.append(output)
+            else:
+                remove_copies(self._place, [output.base_offset])
+        self._swapping = True
+        return Swap(self._place, fits)
+
+    def swap_in(self, output: Output) -> list[File]:
+        """Put a committed copy in its place. Returns the files that are gone, to be dropped in a thread.
+
+        Raises FlushFailed where that fails: what is on disk is then for the next start to sort out.
+        """
+        self._check_usable()
+        old = [self._segments.holding(source.base_offset) for source in output.sources]
+        held: list[File] = []
+        try:
+            for segment in old:
+                held += segment.hold_files()
+                segment.let_go()
+            complete(self._place, output.base_offset, [one.base_offset for one in old[1:]])
+        except StorageError as error:
+            self._failure = FlushFailed(
+                f"compacted segments of {self.where} did not come into place: {error}", **error.fields
+            )
+            raise self._failure from error
+        self._segments.replace(old, Segment(self._place, output.base_offset, output.size, output.next_offset))
+        self._reader.forget()
+        return held
+
+    def finish_swap(self, compacted_to: int) -> None:
+        """All copies are in place: note how far that goes, durably. Raises StorageError."""
+        self._swapping = False
+        self._check_usable()
+        store_compacted(self._place, compacted_to)
+        self._compacted_to = compacted_to
+        self._retire()
 
     # -- end ---------------------------------------------------------------------------------------------------------
 

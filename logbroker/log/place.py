@@ -16,6 +16,8 @@ class Place:
     descriptors: Descriptors
     index_interval_bytes: int
     """The topic's setting; it may change while the log is open."""
+    may_have_gaps: bool = False
+    """Whether the topic is compacted, so that a segment whose digest is gone may lack offsets."""
 
     def at(self, name: str) -> str:
         """The path of a file of this partition."""

@@ -26,6 +26,10 @@ class Reader:
         self._cursors: dict[int, tuple[Segment, int]] = {}
         self._boundary = (-1, 0, 0)
 
+    def forget(self) -> None:
+        """Segments were replaced: no place in them is known any more."""
+        self._cursors.clear()
+
     def boundary(self, offset: int, segment_base: int, position: int) -> None:
         """Reads will often go up to ``offset``, which stands at ``position`` of the segment at ``segment_base``."""
         self._boundary = (offset, segment_base, position)

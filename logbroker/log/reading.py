@@ -1,12 +1,11 @@
 """Reading whole batches of one segment.
 
-What lives here: what one read needs to know (``ReadPlan``), which is fixed on the log's thread, and carrying it out
-with any way to get at the bytes: a map, the page cache, or, in some other thread, the disk (``ColdRead``). What may
-not: which segment to read, who holds what open.
-Invariants: a plan touches nothing but its file, so it may run anywhere while the log goes on; the bytes returned
-start and end at batch boundaries, begin with the batch of ``offset`` and hold nothing at or past ``upto``. A place
-taken from an index is believed only when the header there says the same; otherwise the segment is walked from its
-start and told that its index lies.
+What lives here: what one read needs to know (``ReadPlan``), which is fixed on the log's thread, and carrying it out with
+any way to get at the bytes: a map, the page cache, or, in some other thread, the disk (``ColdRead``). What may not: which
+segment to read, who holds what open. Invariants: a plan touches nothing but its file, so it may run anywhere while the
+log goes on; the bytes returned start and end at batch boundaries, begin with the batch of ``offset`` (where it is gone,
+with the one behind it) and hold nothing at or past ``upto``. A place taken from an index is believed only when the header
+there says the same; otherwise the segment is walked from its start and told that its index lies.
 """
 
 from typing import NamedTuple
@@ -82,7 +81,7 @@ def _locate(plan: ReadPlan, floor: IndexEntry | None, read: ReadAt) -> int | Non
                 return None
             if floor and span.position == start and span.next_offset != segment.base_offset + floor.relative_offset + 1:
                 break
-            if span.base_offset <= plan.offset < span.next_offset:
+            if plan.offset < span.next_offset and (span.base_offset <= plan.offset or segment.has_gaps):
                 return span.position
             if span.base_offset > plan.offset:
                 raise segment.damaged(
@@ -110,7 +109,8 @@ def cut(
     unpack = SPAN.unpack_from
     while at + SPAN.size <= length:
         base_offset, batch_length, delta, _ = unpack(chunk, at)
-        if (at and base_offset != next_offset) or batch_length <= 0 or delta < 0:
+        follows = base_offset == next_offset or (segment.has_gaps and base_offset > next_offset)
+        if (at and not follows) or batch_length <= 0 or delta < 0:
             raise segment.damaged(position + at, next_offset, "no batch with the next offset starts there")
         end = at + batch_length + LOG_OVERHEAD
         if end > length or base_offset >= upto:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from logbroker.errors import PartitionDamaged
 from logbroker.log.aborted_lookup import aborted_in
 from logbroker.log.checkpoint import Checkpoint, Checkpointed
+from logbroker.log.compaction.swap import recover_swaps
 from logbroker.log.files import parent
 from logbroker.log.names import (
     ABORTED_INDEX,
@@ -71,6 +72,7 @@ class Recovered(NamedTuple):
 
 def recover(place: Place, now: Now) -> Recovered:
     """Open the files of a partition, whose directory is there. Raises PartitionDamaged, StorageError."""
+    recover_swaps(place)
     return _Recovery(place, now).run()
 
 

@@ -25,6 +25,11 @@ class RecoveryPoint:
         self._stored = stored
         self._stored_at_ms = mono_ms
 
+    @property
+    def base_offset(self) -> int:
+        """The segment of the stored recovery point: a recovery looks at nothing in front of it."""
+        return self._stored.recovery_point.base_offset
+
     def is_due(self, state: SegmentState, mono_ms: int) -> bool:
         """Whether to store ``state``, once it is flushed."""
         return self.is_far_behind(state.base_offset, state.size) or mono_ms - self._stored_at_ms >= _MS_APART

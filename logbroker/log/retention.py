@@ -52,8 +52,10 @@ def expired(
 
 
 def _is_too_old(segment: SegmentInfo, config: TopicConfig, now_ms: int, changed_ms: Changed) -> bool:
-    if config.retention_ms < 0:
-        return False
+    return config.retention_ms >= 0 and now_ms - dated(segment, now_ms, changed_ms) > config.retention_ms
+
+
+def dated(segment: SegmentInfo, now_ms: int, changed_ms: Changed) -> int:
+    """How new a segment is."""
     stamped = segment.max_timestamp_ms
-    dated = stamped if NO_TIMESTAMP < stamped <= now_ms else changed_ms(segment)
-    return now_ms - dated > config.retention_ms
+    return stamped if NO_TIMESTAMP < stamped <= now_ms else changed_ms(segment)

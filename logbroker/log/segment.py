@@ -16,7 +16,7 @@ from logbroker.errors import PartitionDamaged
 from logbroker.log.aborted import UNKNOWN, Aborted, AbortedIndex
 from logbroker.log.admission import Admitted
 from logbroker.log.descriptors import OpenFile
-from logbroker.log.files import replace_atomically
+from logbroker.log.files import File, replace_atomically
 from logbroker.log.index import OFFSET_ENTRY, TIME_ENTRY, IndexEntry, SparseIndex, last_at_or_before
 from logbroker.log.names import ABORTED_INDEX, DIGEST, INDEX, LOG, TIME_INDEX
 from logbroker.log.place import Place
@@ -38,6 +38,7 @@ class Segment:
         "aborted",
         "base_offset",
         "digest",
+        "has_gaps",
         "index",
         "index_lies",
         "log",
@@ -58,6 +59,8 @@ class Segment:
         self.times = SparseIndex(place.files, place.numbered(base_offset, TIME_INDEX), TIME_ENTRY)
         self.aborted = AbortedIndex(place.files, place.numbered(base_offset, ABORTED_INDEX))
         self.tally: Tally | None = None
+        self.has_gaps = False
+        """Whether offsets are missing, because it was compacted; known with its state."""
         self.index_lies = False
         """Set, by a reader in any thread, when the index sent it to a wrong place."""
         self.written_lately = False
@@ -84,6 +87,7 @@ class Segment:
                 self._rebuild()
             else:
                 self._state = stored
+                self.has_gaps = _has_gaps(stored)
                 self.index.resume(stored.index_entries, stored.index_crc)
                 self.times.resume(stored.time_entries, stored.time_crc)
                 self.aborted.resume(stored.aborted_entries, stored.aborted_crc)
@@ -134,9 +138,14 @@ class Segment:
     def _rebuild(self) -> None:
         """Build both sparse indexes again from the log, and the digest with them."""
         counted = Tally(fresh_state(self.base_offset), self.index, self.times, self.aborted)
-        self.count(counted, self.size, self._note_marker)
+        stored = self.stored_digest()
+        self.has_gaps = self.tally is None and (self._place.may_have_gaps if stored is None else _has_gaps(stored))
+        walk = self.count(counted, self.size, self._note_marker)
+        if self.has_gaps and stored is not None and stored.header_crc != counted.header_crc:
+            raise self.damaged(0, self.base_offset, "its batch headers do not fit its digest")
         if counted.next_offset != self.next_offset:
-            raise self.damaged(self.size, counted.next_offset, f"its last batch ends with offset {counted.next_offset - 1}")
+            why = walk.stopped.detail if walk.stopped else f"its last batch ends with offset {counted.next_offset - 1}"
+            raise self.damaged(walk.position, counted.next_offset, why)
         if self.tally is not None:
             self.tally = counted
         else:
@@ -169,7 +178,7 @@ class Segment:
         walk = BatchWalk(self.log.get(), tally.size, end)
         for batch in walk:
             position, header, buffer, at = batch
-            if header.base_offset != tally.next_offset:
+            if header.base_offset != tally.next_offset and not (self.has_gaps and header.base_offset > tally.next_offset):
                 walk.refuse(
                     f"the batch at {position} starts with offset {header.base_offset}, not {tally.next_offset}", header
                 )
@@ -314,6 +323,10 @@ class Segment:
         for file in self.files():
             file.let_go()
 
+    def hold_files(self) -> list[File]:
+        """The files as they are, open: whoever drops them last pays for removing what they held."""
+        return [file.get() for file in self.files() if self._place.files.exists(file.path)]
+
     def damaged(self, position: int, offset: int, why: str, *, last_offset: int | None = None) -> PartitionDamaged:
         """The error for a place where the log cannot be read, with all a person needs to look at it."""
         last = self.next_offset - 1 if last_offset is None else last_offset
@@ -325,3 +338,7 @@ class Segment:
             first_offset=offset,
             last_offset=last,
         )
+
+
+def _has_gaps(state: SegmentState) -> bool:
+    return state.records != state.next_offset - state.base_offset

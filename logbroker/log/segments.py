@@ -1,6 +1,6 @@
 """The segments of a partition by base offset. Looking one up costs the same among one and among ten thousand."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from sortedcontainers import SortedDict
 
@@ -64,3 +64,12 @@ class Segments:
         self.size_bytes -= segment.size
         self.changes += 1
         return segment
+
+    def replace(self, old: Sequence[Segment], new: Segment) -> None:
+        """``new`` stands for ``old``, which are sealed and follow each other."""
+        for segment in old:
+            del self._by_base[segment.base_offset]
+            self.size_bytes -= segment.size
+        self._by_base[new.base_offset] = new
+        self.size_bytes += new.size
+        self.changes += 1

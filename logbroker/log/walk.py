@@ -64,6 +64,21 @@ def spans(read: ReadAt, position: int, end: int) -> Iterator[Span | None]:
         position += size
 
 
+def headers(read: Callable[[int, int], Buffer], position: int, end: int) -> Iterator[tuple[int, BatchHeader]]:
+    """Position and whole header of the batches from ``position`` to ``end``; no more is read of them.
+
+    Raises CorruptMessage (with ``position``) where no batch starts.
+    """
+    chunk: Buffer = b""
+    start = position
+    while position < end:
+        if position - start + HEADER_SIZE > len(chunk):
+            chunk, start = read(min(_PROBE, end - position), position), position
+        header = parse_header(chunk, position - start)
+        yield position, header
+        position += header.size
+
+
 class Batch(NamedTuple):
     """A whole batch in memory: ``buffer[at:at + header.size]``, which lies at ``position`` of the file."""
 

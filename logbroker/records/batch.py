@@ -9,7 +9,7 @@
         21     2  attributes              bits 0-2 compression, 3 timestamp type (1 = append time), 4 transactional,
                                           5 control, 6 delete horizon; the others are unused
         23     4  last offset delta       offset of the last record - base offset
-        27     8  base timestamp          of the first record, ms
+        27     8  base timestamp          of the first record, ms; with a delete horizon that (KIP-534)
         35     8  max timestamp           ms; with append time the timestamp of every record
         43     8  producer id             -1: none
         51     2  producer epoch
@@ -47,6 +47,7 @@ COMPRESSION_MASK: Final = 0x07
 APPEND_TIME_BIT: Final = 0x08
 TRANSACTIONAL_BIT: Final = 0x10
 CONTROL_BIT: Final = 0x20
+HORIZON_BIT: Final = 0x40
 
 HEADER_LAYOUT: Final = Struct(">qiibIhiqqqhii")
 CRC_STARTS_AT: Final = 21
@@ -137,6 +138,11 @@ class BatchHeader(NamedTuple):
     def is_control(self) -> bool:
         """Whether the batch holds a transaction marker rather than records for readers."""
         return self.attributes & CONTROL_BIT != 0
+
+    @property
+    def delete_horizon_ms(self) -> int | None:
+        """When compaction may remove the tombstones or the marker in it (KIP-534); the base timestamp holds it."""
+        return self.base_timestamp if self.attributes & HORIZON_BIT else None
 
     @property
     def last_sequence(self) -> int:

@@ -16,7 +16,7 @@ What aiokafka is not trusted with:
 from collections.abc import Iterator, Sequence
 from operator import itemgetter, lt
 from struct import Struct
-from typing import Final
+from typing import Final, NamedTuple
 
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
@@ -131,6 +131,36 @@ def decode(buf: Buffer, pos: int = 0, *, max_inflated: int = MAX_INFLATED, contr
     return records
 
 
+class Outline(NamedTuple):
+    """What compaction has to know of a record."""
+
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    has_value: bool
+
+
+def outline(buf: Buffer, pos: int = 0, *, max_inflated: int = MAX_INFLATED) -> tuple[list[Outline], memoryview]:
+    """The records of the batch at ``pos`` without values and headers, and the batch as it is when not compressed.
+
+    Control records too. Raises as ``decode`` does.
+    """
+    header = parse_header(buf, pos)
+    plain = _uncompressed(buf, pos, header, max_inflated)
+    new = tuple.__new__
+    try:
+        records = [
+            new(Outline, (one.offset, one.timestamp, one.key, one.value is not None)) for one in DefaultRecordBatch(plain)
+        ]
+    except UnicodeDecodeError:
+        raise _malformed(header, "the name of a header is not UTF-8") from None
+    except (CorruptRecordException, OverflowError, MemoryError) as problem:
+        raise _malformed(header, str(problem) or "a length is impossible") from None
+    if records:
+        _check_offsets(records, header)
+    return records, plain
+
+
 def decode_all(buf: Buffer, *, from_offset: int = 0, max_inflated: int = MAX_INFLATED) -> Iterator[StoredRecord]:
     """The records at and after ``from_offset`` in the whole batches of ``buf``, one batch inflated at a time.
 
@@ -189,13 +219,13 @@ def _parse(batch: memoryview, header: BatchHeader) -> list[StoredRecord]:
 _offset_of = itemgetter(0)
 
 
-def _check_offsets(records: list[StoredRecord], header: BatchHeader) -> None:
+def _check_offsets(records: Sequence[StoredRecord | Outline], header: BatchHeader) -> None:
     """Refuse offsets that do not ascend within what the header spans; gaps are what compaction leaves."""
     offsets = list(map(_offset_of, records))
     base = header.base_offset
     if offsets == list(range(base, base + len(offsets))) and len(offsets) <= header.last_offset_delta + 1:
         return
-    if offsets[0] < base or offsets[-1] > header.last_offset or not all(map(lt, offsets, offsets[1:])):
+    if not offsets or offsets[0] < base or offsets[-1] > header.last_offset or not all(map(lt, offsets, offsets[1:])):
         raise _malformed(header, "the offsets of its records do not ascend within the batch")
 
 

@@ -90,6 +90,11 @@ class Lock(Protocol):
 class Files(Protocol):
     """A directory tree."""
 
+    @property
+    def root(self) -> str | None:
+        """Where another process finds it; None where it cannot."""
+        ...
+
     def create(self, path: str) -> File:
         """A new, empty file. Its name is durable after ``sync_dir`` of its directory. Raises StorageError if it exists."""
         ...

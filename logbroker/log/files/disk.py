@@ -176,6 +176,10 @@ class DiskFiles:
         except OSError as error:
             raise storage_error("creation of", self._root, error) from error
 
+    @property
+    def root(self) -> str | None:
+        return self._root
+
     def _full(self, path: str) -> str:
         return f"{self._root}/{path}" if path else self._root
 

@@ -119,6 +119,8 @@ class MemoryLock:
 class MemoryFiles:
     """A directory tree in memory."""
 
+    root = None
+
     def __init__(self, free_bytes: int = 1 << 40) -> None:
         self.contents: dict[str, MemoryContent] = {}
         self.directories: set[str] = {""}

@@ -33,13 +33,13 @@ async def test_what_goes_is_counted_and_what_a_group_had_not_read_is_told(caplog
     for group_id, offset in (("ahead", 6), ("behind", 2)):
         await services.groups.commit(group_id, CommitOffsets(MemberClaim("", -1), (OffsetToCommit(WHERE, offset),)))
     with caplog.at_level(logging.INFO):
-        services.retention.tell(await engine.maintain())
+        services.cleanup.deleted(await engine.maintain())
     assert (await engine.bounds(WHERE)).log_start_offset == 6
     assert counted(services, "retention_deleted_records_total") == {("orders",): 6}
     assert counted(services, "retention_unread_records_total") == {("orders",): 4}
     [warning] = [one.getMessage() for one in caplog.records if one.levelno == logging.WARNING]
     assert warning == "retention deleted 4 records of orders-0 that group 'behind' had not read: offsets 2 to 5"
-    services.retention.tell(await engine.maintain())
+    services.cleanup.deleted(await engine.maintain())
     assert counted(services, "retention_deleted_records_total") == {("orders",): 6}
     await services.groups.stop()
     await engine.stop()

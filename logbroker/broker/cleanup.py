@@ -1,4 +1,4 @@
-"""Telling what retention deleted, and above all what somebody had not read yet.
+"""Telling what retention deleted, above all what somebody had not read yet, and what compaction did.
 
 What lives here: the counts and the log lines. What may not: deleting. Queues and subscriptions hold what they need, so they
 never miss anything here; a consumer group holds nothing, as with Kafka, and its committed offset shows what it has missed.
@@ -7,15 +7,15 @@ never miss anything here; a consumer group holds nothing, as with Kafka, and its
 import logging
 from collections.abc import Iterable
 
-from logbroker.engine.api import Deleted
+from logbroker.engine.api import Compacted, Deleted
 from logbroker.groups.coordinator import GroupCoordinator
 from logbroker.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
 
-class Retention:
-    """The use case of reporting deletions."""
+class Cleanup:
+    """The use case of reporting what was cleaned up."""
 
     def __init__(self, groups: GroupCoordinator, metrics: Metrics) -> None:
         self._groups = groups
@@ -27,8 +27,14 @@ class Retention:
             "Records that retention has deleted before a consumer group committed past them, once for each such group.",
             ("topic",),
         )
+        self._duration = metrics.histogram("compaction_duration_seconds", "How long the compaction of a partition took.")
+        self._compactions = metrics.counter("compactions_total", "Compactions of a partition.", ("topic",))
+        self._reclaimed = metrics.counter(
+            "compaction_reclaimed_bytes_total", "Bytes that compaction has freed.", ("topic",)
+        )
+        self._dropped = metrics.counter("compaction_dropped_records_total", "Records that compaction removed.", ("topic",))
 
-    def tell(self, deletions: Iterable[Deleted]) -> None:
+    def deleted(self, deletions: Iterable[Deleted]) -> None:
         """Count ``deletions``, and log those that a group had not read."""
         for one in deletions:
             topic = one.where.topic
@@ -46,3 +52,20 @@ class Retention:
                         one.end - missed,
                         one.end - 1,
                     )
+
+    def compacted(self, done: Compacted) -> None:
+        """Count a compaction, and log it."""
+        topic = done.where.topic
+        self._duration.observe(done.seconds)
+        self._compactions.add(1, topic)
+        self._reclaimed.add(max(done.bytes_before - done.bytes_after, 0), topic)
+        self._dropped.add(done.records_dropped, topic)
+        log.info(
+            "compaction of %s up to offset %d took %.1f s: %d of %d bytes are left, %d records went",
+            done.where,
+            done.end,
+            done.seconds,
+            done.bytes_after,
+            done.bytes_before,
+            done.records_dropped,
+        )
