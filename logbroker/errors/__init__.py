@@ -8,6 +8,7 @@ Invariant: the docstring of a class is its default message, and ``code`` is uniq
 """
 
 from logbroker.errors.base import LogbrokerError
+from logbroker.errors.records import InvalidTimestamp, KeyRequired, MessageTooLarge
 from logbroker.errors.transactions import (
     ConcurrentTransactions,
     InvalidProducerIdMapping,
@@ -22,9 +23,12 @@ from logbroker.errors.transactions import (
 __all__ = [  # what is defined elsewhere
     "ConcurrentTransactions",
     "InvalidProducerIdMapping",
+    "InvalidTimestamp",
     "InvalidTransactionState",
     "InvalidTransactionTimeout",
+    "KeyRequired",
     "LogbrokerError",
+    "MessageTooLarge",
     "ProducerFenced",
     "TransactionNotFound",
     "TransactionsUnsupported",
@@ -68,24 +72,6 @@ class InvalidOffset(LogbrokerError):
     """The offset or position is not acceptable."""
 
     code = "INVALID_OFFSET"
-
-
-class InvalidTimestamp(LogbrokerError):
-    """The timestamp of a record is outside the range the topic accepts."""
-
-    code = "INVALID_TIMESTAMP"
-
-
-class KeyRequired(LogbrokerError):
-    """The topic is compacted, so each of its records needs a key."""
-
-    code = "KEY_REQUIRED"
-
-
-class MessageTooLarge(LogbrokerError):
-    """The record or batch is larger than the topic accepts (max.message.bytes)."""
-
-    code = "MESSAGE_TOO_LARGE"
 
 
 class CorruptMessage(LogbrokerError):

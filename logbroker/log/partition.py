@@ -20,10 +20,10 @@ from logbroker.log.aborted import Aborted
 from logbroker.log.aborted_lookup import AbortedLookup
 from logbroker.log.admission import admit, admit_marker
 from logbroker.log.checkpoint import Checkpointed
-from logbroker.log.compaction.job import Job, Output, Source
-from logbroker.log.compaction.plan import COMPACT, Plan, plan
-from logbroker.log.compaction.progress import load_compacted, store_compacted
-from logbroker.log.compaction.swap import Swap, complete, remove_copies
+from logbroker.log.compaction.compaction import Compaction, Means
+from logbroker.log.compaction.job import Job, Output
+from logbroker.log.compaction.plan import COMPACT, Plan
+from logbroker.log.compaction.swap import Swap
 from logbroker.log.counting import last_from, records_from
 from logbroker.log.descriptors import Descriptors
 from logbroker.log.files import Buffer, File, Files, make_dirs
@@ -36,13 +36,12 @@ from logbroker.log.reader import Reader
 from logbroker.log.reading import ColdRead
 from logbroker.log.recovery import Recovered, RecoveryReport, recover
 from logbroker.log.recovery_point import RecoveryPoint
-from logbroker.log.retention import ACKED, Retained, dated, expired
+from logbroker.log.retention import ACKED, Retained, expired
 from logbroker.log.segment import Segment
 from logbroker.log.segments import Segments
 from logbroker.log.state import SegmentState, fresh_state
 from logbroker.log.times import Times
 from logbroker.model import Appended, Now, OffsetAndTimestamp, SegmentInfo, TopicPartition
-from logbroker.records.batch import HEADER_SIZE, parse_header
 from logbroker.records.markers import encode_marker
 
 __all__ = ["ColdRead", "FlushTicket", "Mark", "PartitionLog"]
@@ -80,8 +79,7 @@ class PartitionLog:
         self._failure: StorageError | None = None
         self._changed = not recovered.report.clean
         self._appended_at_ms = now.mono_ms
-        self._compacted_to = load_compacted(place)
-        self._swapping = False
+        self._compaction = Compaction(place, self._segments)
         self._recovery_point = RecoveryPoint(
             recovered.checkpoint,
             recovered.snapshots,
@@ -420,7 +418,7 @@ class PartitionLog:
             raise
         self._changed = True
         self.log_start_offset = offset
-        if not self._swapping:
+        if not self._compaction.swapping:
             self._retire()
 
     def _retire(self) -> None:
@@ -448,43 +446,16 @@ class PartitionLog:
 
         Raises PartitionDamaged, StorageError.
         """
-        if COMPACT not in self.config.cleanup_policy or self._failure is not None:
+        if self._failure is not None:
             return None
-        return plan(
-            [segment.info() for segment in self._segments],
-            self.config,
-            max(self._compacted_to, self.log_start_offset),
-            min(limit, self._recovery_point.base_offset),
-            now.wall_ms,
-            lambda info: dated(info, now.wall_ms, lambda info: self._changed_ms(info, now.wall_ms)),
-            self._first_timestamp,
-        )
-
-    def _first_timestamp(self, info: SegmentInfo) -> int:
-        return parse_header(self._segments.holding(info.base_offset).log.get().pread(HEADER_SIZE, 0)).base_timestamp
+        start, limit = self.log_start_offset, min(limit, self._recovery_point.base_offset)
+        return self._compaction.plan(self.config, start, limit, now, lambda info: self._changed_ms(info, now.wall_ms))
 
     def compaction_job(self, planned: Plan, now: Now, table_bytes: int, bytes_per_second: int) -> Job:
         """The pass that carries out a plan. Raises StorageError."""
         self._check_usable()
-        remove_copies(self._place)
-        config, following = self.config, planned.sources[-1].next_offset
-        return Job(
-            path=self._place.path,
-            sources=[self._source(self._segments.holding(info.base_offset)) for info in planned.sources],
-            deciding=[self._source(segment) for segment in self._segments.starting_at_or_after(following)],
-            dirty_from=planned.dirty_from,
-            now_ms=now.wall_ms,
-            delete_retention_ms=config.delete_retention_ms,
-            producers={state.producer_id: state.batches[-1].last_offset for state in self._producers if state.batches},
-            segment_bytes=config.segment_bytes,
-            index_bytes=config.segment_index_bytes,
-            index_interval_bytes=config.index_interval_bytes,
-            table_bytes=table_bytes,
-            bytes_per_second=bytes_per_second,
-        )
-
-    def _source(self, segment: Segment) -> Source:
-        return Source(segment.base_offset, segment.next_offset, segment.size, segment.state().index_entries)
+        producers = {state.producer_id: state.batches[-1].last_offset for state in self._producers if state.batches}
+        return self._compaction.job(planned, self.config, producers, now, Means(table_bytes, bytes_per_second))
 
     def begin_swap(self, outputs: Iterable[Output]) -> Swap:
         """The copies that can still take the place of what they were made from; the others are removed.
@@ -492,15 +463,7 @@ class PartitionLog:
         Until ``finish_swap`` no segment is taken out. Raises StorageError.
         """
         self._check_usable()
-        there = {segment.base_offset: (segment.next_offset, segment.size) for segment in self._segments}
-        fits: list[Output] = []
-        for output in outputs:
-            if all(there.get(one.base_offset) == (one.next_offset, one.size) for one in output.sources):
-                fits.append(output)
-            else:
-                remove_copies(self._place, [output.base_offset])
-        self._swapping = True
-        return Swap(self._place, fits)
+        return self._compaction.begin_swap(outputs)
 
     def swap_in(self, output: Output) -> list[File]:
         """Put a committed copy in its place. Returns the files that are gone, to be dropped in a thread.
@@ -508,28 +471,19 @@ class PartitionLog:
         Raises FlushFailed where that fails: what is on disk is then for the next start to sort out.
         """
         self._check_usable()
-        old = [self._segments.holding(source.base_offset) for source in output.sources]
-        held: list[File] = []
         try:
-            for segment in old:
-                held += segment.hold_files()
-                segment.let_go()
-            complete(self._place, output.base_offset, [one.base_offset for one in old[1:]])
+            held = self._compaction.swap_in(output)
         except StorageError as error:
-            self._failure = FlushFailed(
-                f"compacted segments of {self.where} did not come into place: {error}", **error.fields
-            )
+            why = f"compacted segments of {self.where} did not come into place: {error}"
+            self._failure = FlushFailed(why, **error.fields)
             raise self._failure from error
-        self._segments.replace(old, Segment(self._place, output.base_offset, output.size, output.next_offset))
         self._reader.forget()
         return held
 
     def finish_swap(self, compacted_to: int) -> None:
         """All copies are in place: note how far that goes, durably. Raises StorageError."""
-        self._swapping = False
         self._check_usable()
-        store_compacted(self._place, compacted_to)
-        self._compacted_to = compacted_to
+        self._compaction.finish_swap(compacted_to)
         self._retire()
 
     # -- end ---------------------------------------------------------------------------------------------------------

@@ -78,13 +78,36 @@ def test_topics_are_created_entryand_deleted(broker: RunningBroker, admin: Admin
         (NewTopic("too-many", 100_000, 1), KafkaError.INVALID_PARTITIONS),
         (NewTopic("what", 1, 1, config={"no.such.setting": "1"}), KafkaError.INVALID_CONFIG),
         (NewTopic("what", 1, 1, config={"retention.ms": "soon"}), KafkaError.INVALID_CONFIG),
-        (NewTopic("what", 1, 1, config={"cleanup.policy": "compact"}), KafkaError.INVALID_CONFIG),
+        (NewTopic("what", 1, 1, config={"cleanup.policy": "compact,shred"}), KafkaError.INVALID_CONFIG),
         (NewTopic("elsewhere", 1, replica_assignment=[[7]]), KafkaError.INVALID_REPLICA_ASSIGNMENT),
     ],
     ids=lambda value: value.topic if isinstance(value, NewTopic) else "",
 )
 def test_a_topic_that_cannot_be_is_refused_with_kafkas_code(admin: AdminClient, new: NewTopic, code: int) -> None:
     assert refusal(admin.create_topics([new])) == code
+
+
+def test_a_compacted_topic_has_kafkas_settings_and_takes_no_record_without_a_key(
+    broker: RunningBroker, admin: AdminClient
+) -> None:
+    given = {
+        "cleanup.policy": "compact,delete",
+        "min.cleanable.dirty.ratio": "0.25",
+        "min.compaction.lag.ms": "1",
+        "max.compaction.lag.ms": "100000",
+        "delete.retention.ms": "5",
+    }
+    outcome(admin.create_topics([NewTopic("compacted", 1, 1, config=given)]))
+    resource = ConfigResource(ConfigResource.Type.TOPIC, "compacted")
+    described = admin.describe_configs([resource])[resource].result(TIMEOUT_S)
+    assert {name: described[name].value for name in given} == given
+    failures: list[KafkaError | None] = []
+    producer = Producer({"bootstrap.servers": broker.address})
+    producer.produce("compacted", b"no key", on_delivery=lambda error, _: failures.append(error))
+    producer.produce("compacted", b"v", b"k", on_delivery=lambda error, _: failures.append(error))
+    producer.flush(TIMEOUT_S)
+    codes = [None if error is None else error.code() for error in failures]
+    assert KafkaError.INVALID_RECORD in codes
 
 
 def test_creating_twice_is_refused(admin: AdminClient, topic: str) -> None:
