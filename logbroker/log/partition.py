@@ -12,7 +12,6 @@ Invariants:
 """
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from logbroker.config import INT32_MAX, TopicConfig
 from logbroker.errors import FlushFailed, StorageError
@@ -22,15 +21,16 @@ from logbroker.log.admission import admit, admit_marker
 from logbroker.log.checkpoint import Checkpointed
 from logbroker.log.compaction.compaction import Compaction, Means
 from logbroker.log.compaction.job import Job, Output
-from logbroker.log.compaction.plan import COMPACT, Plan
+from logbroker.log.compaction.plan import COMPACT, Plan, seals_after_ms
 from logbroker.log.compaction.swap import Swap
 from logbroker.log.counting import last_from, records_from
+from logbroker.log.dating import changed_by
 from logbroker.log.descriptors import Descriptors
 from logbroker.log.files import Buffer, File, Files, make_dirs
 from logbroker.log.flushing import Dirty, FlushTicket
 from logbroker.log.index import OFFSET_ENTRY, TIME_ENTRY
 from logbroker.log.names import LOG, PRODUCERS, file_name
-from logbroker.log.place import Place
+from logbroker.log.place import Mark, Place
 from logbroker.log.producers import ProducerState, encode_producers
 from logbroker.log.reader import Reader
 from logbroker.log.reading import ColdRead
@@ -45,17 +45,6 @@ from logbroker.model import Appended, Now, OffsetAndTimestamp, SegmentInfo, Topi
 from logbroker.records.markers import encode_marker
 
 __all__ = ["ColdRead", "FlushTicket", "Mark", "PartitionLog"]
-
-
-class Mark(NamedTuple):
-    """Where a log stood at one moment: its last segment, and how far that was written."""
-
-    base_offset: int
-    size: int
-    next_offset: int
-    log_start_offset: int
-    active_since_ms: int
-    has_producers: bool
 
 
 class PartitionLog:
@@ -218,18 +207,11 @@ class PartitionLog:
         index_bytes = config.segment_index_bytes
         return (
             active.size + size > config.segment_bytes
-            or now.wall_ms - self._active_since_ms >= self._segment_ms
+            or now.wall_ms - self._active_since_ms >= seals_after_ms(self.config)
             or active.index.entries >= index_bytes // OFFSET_ENTRY.size
             or active.times.entries >= index_bytes // TIME_ENTRY.size - 1  # one is for the last entry, at the seal
             or next_offset - active.base_offset > INT32_MAX  # offsets in an index are relative, in 32 bits
         )
-
-    @property
-    def _segment_ms(self) -> int:
-        """The age of an active segment; only a sealed one can be compacted in time."""
-        config = self.config
-        compacts = COMPACT in config.cleanup_policy
-        return min(config.segment_ms, config.max_compaction_lag_ms) if compacts else config.segment_ms
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
@@ -358,7 +340,7 @@ class PartitionLog:
         """Roll if the active segment has reached its age. Raises as ``roll``."""
         # Where the clock was put back, its age counts from now: else it would grow until the clock is there again.
         self._active_since_ms = min(self._active_since_ms, now.wall_ms)
-        if self._segments.active.size and now.wall_ms - self._active_since_ms >= self._segment_ms:
+        if self._segments.active.size and now.wall_ms - self._active_since_ms >= seals_after_ms(self.config):
             self.roll(now)
 
     def trim(self, before_offset: int, now: Now) -> int:
@@ -387,7 +369,7 @@ class PartitionLog:
         start = self.log_start_offset
         infos = (segment.info() for segment in self._segments)
         gone = expired(
-            infos, self.size_bytes, self.config, now.wall_ms, floor, lambda info: self._changed_ms(info, now.wall_ms)
+            infos, self.size_bytes, self.config, now.wall_ms, floor, changed_by(self._place, self._segments, now.wall_ms)
         )
         end = gone[-1].next_offset if gone else start
         if self.config.max_messages >= 0 and self.config.retention != ACKED:
@@ -399,16 +381,6 @@ class PartitionLog:
             self.roll(now)
         self._move_start(end)
         return Retained(start, end, records)
-
-    def _changed_ms(self, info: SegmentInfo, now_ms: int) -> int:
-        """When the file of a segment was last changed. All that are from the future are dated now, and count from there."""
-        files = self._place.files
-        changed_ms = files.changed_ms(self._place.at(file_name(info.base_offset, LOG)))
-        if changed_ms > now_ms:
-            for path in [segment.log.path for segment in self._segments]:
-                if files.changed_ms(path) > now_ms:
-                    files.date(path, now_ms)
-        return min(changed_ms, now_ms)
 
     def _move_start(self, offset: int) -> None:
         try:
@@ -449,7 +421,7 @@ class PartitionLog:
         if self._failure is not None:
             return None
         start, limit = self.log_start_offset, min(limit, self._recovery_point.base_offset)
-        return self._compaction.plan(self.config, start, limit, now, lambda info: self._changed_ms(info, now.wall_ms))
+        return self._compaction.plan(self.config, start, limit, now, changed_by(self._place, self._segments, now.wall_ms))
 
     def compaction_job(self, planned: Plan, now: Now, table_bytes: int, bytes_per_second: int) -> Job:
         """The pass that carries out a plan. Raises StorageError."""

@@ -1,6 +1,7 @@
-"""Where the files of one partition lie, and how they are opened."""
+"""Where the files of one partition lie, how they are opened, and how far they reached at a moment."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from logbroker.log.descriptors import Descriptors, OpenFile
 from logbroker.log.files import Files
@@ -34,3 +35,14 @@ class Place:
     def sync(self) -> None:
         """Make the names in the directory durable. Raises StorageError."""
         self.files.sync_dir(self.path)
+
+
+class Mark(NamedTuple):
+    """Where a log stood at one moment: its last segment, and how far that was written."""
+
+    base_offset: int
+    size: int
+    next_offset: int
+    log_start_offset: int
+    active_since_ms: int
+    has_producers: bool

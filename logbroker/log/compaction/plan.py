@@ -15,6 +15,11 @@ COMPACT: Final = "compact"
 """In ``cleanup_policy``."""
 
 
+def seals_after_ms(config: TopicConfig) -> int:
+    """The age at which an active segment is sealed; only a sealed one can be compacted in time."""
+    return min(config.segment_ms, config.max_compaction_lag_ms) if COMPACT in config.cleanup_policy else config.segment_ms
+
+
 class Plan(NamedTuple):
     """What to compact."""
 
