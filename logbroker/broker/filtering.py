@@ -86,6 +86,7 @@ class Filtering:
         found: list[StoredRecord] = []
         size = scanned = scanned_bytes = 0
         while True:
+            await asyncio.sleep(0)  # a read of what is cached does not wait, and neither may whoever scans on and on
             read = await self._engine.read(where, offset, max_bytes=READ_BYTES, isolation=extent.isolation)
             records = read.records if extent.end is None else [one for one in read.records if one.offset < extent.end]
             for record in await self.select(wanted, where, records):
@@ -103,7 +104,6 @@ class Filtering:
                 return Scanned(found, max(stands, extent.end), read.bounds, scanned, scanned_bytes)
             if full or offset == stands:
                 return Scanned(found, offset, read.bounds, scanned, scanned_bytes)
-            await asyncio.sleep(0)
 
 
 def size_of(record: StoredRecord) -> int:

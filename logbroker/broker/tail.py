@@ -121,7 +121,10 @@ class Tail:
             read = await self._engine.read(where, offset, max_bytes=_READ_BYTES, isolation=Isolation.READ_COMMITTED)
         except OffsetOutOfRange:
             return await self._return_to_log(where, offset)
-        records = read.records if self._select is None else await self._select(where, read.records)
+        records = read.records
+        if self._select is not None:
+            await asyncio.sleep(0)  # a read of what is cached does not wait, and most of many partitions may not match
+            records = await self._select(where, records)
         return self._sampled(partition, records) if records else [], read.next_offset
 
     def _sampled(self, partition: int, records: list[StoredRecord]) -> list[Event]:

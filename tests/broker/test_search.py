@@ -129,3 +129,25 @@ async def test_progress_is_told_and_the_end_of_the_broker_stops_a_search(monkeyp
     assert isinstance(seen[-1], Ended)
     assert seen[-1].reason == "stopping"
     assert search.left[0][0] == seen[-1].progress.scanned
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("direction", ["forward", "back"])
+async def test_a_search_that_finds_nothing_lets_others_work(direction: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "READ_BYTES", 100)
+    monkeypatch.setattr("logbroker.broker.filtering.READ_BYTES", 100)
+    engine = await filled([99] * 60, 1, 0)
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    working = asyncio.create_task(other())
+    search = searching(engine, direction, {0: (0, 60)})
+    search._wanted = compile_filter("false")
+    await part(search, Reach(10, 1 << 20))
+    working.cancel()
+    assert turns >= 50
