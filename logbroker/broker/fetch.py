@@ -115,9 +115,11 @@ class Fetch:
                 self._count(answer)
         return answers
 
-    async def one(self, where: TopicPartition, offset: int) -> StoredRecord:
+    async def one(
+        self, where: TopicPartition, offset: int, isolation: Isolation = Isolation.READ_COMMITTED
+    ) -> StoredRecord:
         """The record at ``offset``. Raises MessageNotFound naming the next one, OffsetOutOfRange outside the log."""
-        read = await self._engine.read(where, offset, max_bytes=1, max_records=1)
+        read = await self._engine.read(where, offset, max_bytes=1, max_records=1, isolation=isolation)
         if read.records and read.records[0].offset == offset:
             return read.records[0]
         if offset >= read.bounds.high_watermark:
@@ -126,7 +128,7 @@ class Fetch:
                 log_start_offset=read.bounds.log_start_offset,
                 high_watermark=read.bounds.high_watermark,
             )
-        previous = await last_offsets(self._engine, where, offset, 1, Isolation.READ_UNCOMMITTED)
+        previous = await last_offsets(self._engine, where, offset, 1, isolation)
         raise MessageNotFound(
             f"there is no record at offset {offset} of {where}",
             previous_offset=previous[0] if previous else None,

@@ -2,7 +2,7 @@
 
 What lives here: the reading that ``groups.lag`` needs. What may not: the arithmetic, formats of a door.
 Invariant: nothing is sampled and nothing interpolated; each answer is read from the log as it stands, with the first unread
-record of each partition remembered, since neither the record nor its offset ever changes.
+record of each partition remembered, since once it is committed neither the record nor its offset ever changes.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from logbroker.clock import Clock
-from logbroker.engine.api import Engine
+from logbroker.engine.api import Engine, Isolation
 from logbroker.errors import OffsetOutOfRange, PartitionDamaged, UnknownTopicOrPartition
 from logbroker.groups.coordinator import GroupCoordinator
 from logbroker.groups.events import CommittedOffset
@@ -85,15 +85,20 @@ class Lag:
                 unread = await self._first_record(where, start, bounds)
         except PartitionDamaged:
             return lag_unknown(where, committed, None, LagStatus.DAMAGED)
-        if unread is not None:
+        if unread is not None and unread.offset < bounds.last_stable_offset:
             known[where] = _Known(topic_id, committed.offset, unread)
         return lag_of(where, committed, bounds, unread, self._clock.now().wall_ms)
 
     async def _first_record(self, where: TopicPartition, offset: int, bounds: Bounds) -> OffsetAndTimestamp | None:
-        """The first record at or after ``offset``, past control records and holes."""
+        """The first record at or after ``offset``, past control records, aborted transactions and holes.
+
+        Behind the last stable offset nothing is decided, so there every record counts.
+        """
         while offset < bounds.high_watermark:
+            is_stable = offset < bounds.last_stable_offset
+            isolation = Isolation.READ_COMMITTED if is_stable else Isolation.READ_UNCOMMITTED
             try:
-                read = await self._engine.read(where, offset, max_bytes=1, max_records=1)
+                read = await self._engine.read(where, offset, max_bytes=1, max_records=1, isolation=isolation)
             except OffsetOutOfRange as error:  # retention has moved the start meanwhile
                 offset = max(error.fields["log_start_offset"], offset + 1)
                 continue

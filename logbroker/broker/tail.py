@@ -62,10 +62,13 @@ class Sampler:
 
 @dataclass(frozen=True, slots=True)
 class Thinning:
-    """What a follower leaves out: what ``select`` does not want, silently, and what is above ``max_rate``, as a gap."""
+    """What a follower leaves out: what ``select`` does not want and what is not committed, silently; what is above
+    ``max_rate``, as a gap.
+    """
 
     max_rate: int | None = None
     select: Select | None = None
+    isolation: Isolation = Isolation.READ_COMMITTED
 
 
 class Tail:
@@ -80,6 +83,7 @@ class Tail:
         self._topic = topic
         self.positions = positions
         self._select = thinning.select
+        self._isolation = thinning.isolation
         self._sampler = Sampler(thinning.max_rate) if thinning.max_rate is not None else None
 
     async def events(self, idle_ms: float) -> AsyncIterator[list[Event]]:
@@ -99,7 +103,7 @@ class Tail:
                     yield events
                     idle_since = loop.time()
                 self.positions[partition] = max(self.positions[partition], next_offset) if events else next_offset
-            if found or await self._waiting.changed(self._where(), idle_ms, Isolation.READ_COMMITTED):
+            if found or await self._waiting.changed(self._where(), idle_ms, self._isolation):
                 continue
             if not self._waiting.closing:
                 yield []
@@ -118,7 +122,7 @@ class Tail:
         where = TopicPartition(self._topic, partition)
         offset = self.positions[partition]
         try:
-            read = await self._engine.read(where, offset, max_bytes=_READ_BYTES, isolation=Isolation.READ_COMMITTED)
+            read = await self._engine.read(where, offset, max_bytes=_READ_BYTES, isolation=self._isolation)
         except OffsetOutOfRange:
             return await self._return_to_log(where, offset)
         records = read.records

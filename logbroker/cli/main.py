@@ -20,6 +20,7 @@ COMMANDS = {
     "produce": Lazy("logbroker.cli.produce", "produce", "Write records to TOPIC, from standard input or from files."),
     "consume": Lazy("logbroker.cli.consume", "consume", "Read records from TOPICs."),
     "group": Lazy("logbroker.cli.groups", "group", "List, describe, move and delete consumer groups."),
+    "txn": Lazy("logbroker.cli.transactions", "transaction", "List, describe and abort transactions of Kafka producers."),
     "queue": Lazy("logbroker.cli.queues", "queue", "Work queues: create, send, receive, look into, change, delete."),
     "sub": Lazy("logbroker.cli.subscriptions", "sub", "Subscriptions: many readers of a topic, each with its own filter."),
     "dlq": Lazy("logbroker.cli.dead_letters", "dlq", "Dead letters: look at them, send them back, drop them."),

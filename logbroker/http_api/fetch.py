@@ -88,6 +88,7 @@ class RecordQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How to write one record."""
 
     encoding: Encoding = "auto"
+    isolation: IsolationLevel = "read_committed"
 
 
 class FetchOut(msgspec.Struct):
@@ -156,7 +157,8 @@ async def fetch(services: Services, request: web.Request, query: FetchQuery) -> 
 async def fetch_one(services: Services, request: web.Request, query: RecordQuery) -> web.StreamResponse:
     """Read one record by its offset."""
     where = services.topics.partition(request.match_info["topic"], number_in_path(request, "partition"))
-    record = await services.fetch.one(where, number_in_path(request, "offset"))
+    isolation = Isolation[query.isolation.upper()]
+    record = await services.fetch.one(where, number_in_path(request, "offset"), isolation)
     if accepts(request, JSON, OCTETS) == JSON:
         return json_answer(to_payload(where.partition, record, query.encoding))
     headers = raw_headers(where.partition, record)

@@ -58,9 +58,13 @@ def parameters(path: str) -> list[str]:
     return _PARAMETER.findall(path)
 
 
+_FREE_NAMES = ("group", "transaction")
+
+
 def aiohttp_path(path: str) -> str:
     """The path in aiohttp's words: parameters hold no colon, so that ``{topic}:verb`` routes.
 
-    A group may, for Kafka's clients name groups as they like; what follows its last colon is the verb where there is one.
+    Groups and transactional ids may, for Kafka's clients name them as they like; what follows the last colon is the verb
+    where there is one.
     """
-    return _PARAMETER.sub(lambda found: f"{{{found[1]}:{'[^/]+' if found[1] == 'group' else '[^/:]+'}}}", path)
+    return _PARAMETER.sub(lambda found: f"{{{found[1]}:{'[^/]+' if found[1] in _FREE_NAMES else '[^/:]+'}}}", path)

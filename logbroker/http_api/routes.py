@@ -39,6 +39,7 @@ from logbroker.http_api.requests import JSON, NDJSON, OCTETS, RECORD_BATCH
 from logbroker.http_api.route import BINARY, Route
 from logbroker.http_api.storage_routes import STORAGE_ROUTES
 from logbroker.http_api.subscription_routes import SUBSCRIPTION_ROUTES
+from logbroker.http_api.transaction_routes import TRANSACTION_ROUTES
 
 _TOPIC = "/v1/topics/{topic}"
 _PARTITION = _TOPIC + "/partitions/{partition}"
@@ -258,6 +259,7 @@ ROUTES: tuple[Route, ...] = (
     *REPLY_ROUTES,
     *OBJECT_ROUTES,
     *GROUP_ROUTES,
+    *TRANSACTION_ROUTES,
     Route("GET", "/livez", "live", "admin", admin.live, answer={JSON: admin.LiveOut}),
     Route(
         "GET",

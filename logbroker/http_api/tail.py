@@ -18,6 +18,7 @@ from logbroker.broker.topics import partition_of
 from logbroker.engine.api import Isolation, TopicInfo
 from logbroker.errors import InvalidRequest, LogbrokerError
 from logbroker.http_api.errors import REQUEST_ID, entry
+from logbroker.http_api.fetch import IsolationLevel
 from logbroker.http_api.filters import FilterText, compiled
 from logbroker.http_api.payloads import Encoding, to_payload
 from logbroker.http_api.requests import NDJSON, accepts
@@ -43,6 +44,7 @@ class TailQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename=
         Meta(description="At most this many records a second; what is left out is told as a gap."),
     ] = UNSET
     encoding: Encoding = "auto"
+    isolation: IsolationLevel = "read_committed"
 
 
 async def tail(services: Services, request: web.Request, query: TailQuery) -> web.StreamResponse:
@@ -53,7 +55,7 @@ async def tail(services: Services, request: web.Request, query: TailQuery) -> we
     media = accepts(request, EVENT_STREAM, NDJSON)
     max_rate = None if query.max_rate is UNSET else query.max_rate
     select = None if wanted is None else partial(services.filtering.select, wanted)
-    thinning = Thinning(max_rate, select)
+    thinning = Thinning(max_rate, select, Isolation[query.isolation.upper()])
     following = Tail(services.engine, services.waiting, services.clock, info.name, positions, thinning)
     headers = {"Content-Type": media, "X-Request-Id": request[REQUEST_ID], "Cache-Control": "no-store"}
     answer = web.StreamResponse(headers=headers)
@@ -120,7 +122,7 @@ async def _positions(services: Services, request: web.Request, info: TopicInfo, 
             positions[partition] = resumed[partition]
         else:
             where = TopicPartition(info.name, partition)
-            positions[partition] = await resolve(services.engine, where, start, Isolation.READ_COMMITTED)
+            positions[partition] = await resolve(services.engine, where, start, Isolation[query.isolation.upper()])
     return positions
 
 

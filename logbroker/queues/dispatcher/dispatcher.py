@@ -287,10 +287,11 @@ class Dispatcher:
 
     async def _end(self, partition: QueuePartition, source: Source, before_ms: int | None) -> int:
         bounds = await partition.bounds(source)
-        if before_ms is None or bounds.high_watermark == 0:
-            return bounds.high_watermark
+        end = bounds.last_stable_offset
+        if before_ms is None or end == 0:
+            return end
         found = await self._engine.offset_at(partition.place.topic(source), before_ms)
-        return bounds.high_watermark if found is None else found.offset
+        return end if found is None else min(found.offset, end)
 
     def in_flight_of(self) -> Mapping[str, int]:
         """How many messages each consumer holds."""

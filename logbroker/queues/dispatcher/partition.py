@@ -241,6 +241,8 @@ class QueuePartition:
 
     async def _read_at(self, source: Source, offset: int, max_bytes: int) -> RecordsRead | None:
         try:
-            return await self._engine.read(self.place.topic(source), offset, max_bytes=max_bytes)
+            return await self._engine.read(
+                self.place.topic(source), offset, max_bytes=max_bytes, isolation=Isolation.READ_COMMITTED
+            )
         except (OffsetOutOfRange, UnknownTopicOrPartition, CorruptMessage):
             return None

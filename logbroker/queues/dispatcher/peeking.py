@@ -180,7 +180,7 @@ class Peek:
         while True:
             bounds = await partition.bounds(source)
             start = max(start, bounds.log_start_offset)
-            offsets = list(islice(partition.machine.open_offsets(source, start, bounds.high_watermark), SLICE))
+            offsets = list(islice(partition.machine.open_offsets(source, start, bounds.last_stable_offset), SLICE))
             if not offsets:
                 return
             for record in await partition.records_at(source, offsets):

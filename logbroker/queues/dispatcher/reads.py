@@ -9,7 +9,7 @@ Invariants: a kept record is what the log holds, since records never change; abo
 from collections import OrderedDict
 
 from logbroker.config import MIB
-from logbroker.engine.api import Engine
+from logbroker.engine.api import Engine, Isolation
 from logbroker.model import StoredRecord, TopicPartition
 
 MAX_BYTES = 4 * MIB
@@ -31,7 +31,7 @@ class KeptReads:
         kept = self._records.get((where, offset))
         if kept is not None:
             return kept
-        read = await self._engine.read(where, offset, max_bytes=1)
+        read = await self._engine.read(where, offset, max_bytes=1, isolation=Isolation.READ_COMMITTED)
         self._keep(where, offset, read.records)
         return read.records[0] if read.records and read.records[0].offset == offset else None
 
