@@ -279,7 +279,7 @@ class BrokerAgainstModel(RuleBasedStateMachine):
     def _failed(self, value: bytes) -> str:
         """Where a message is that has failed once more."""
         if value not in self.failures:
-            found = dict(self._do(seen_of(self.running)).jobs)[value]
+            found: str = dict(self._do(seen_of(self.running)).jobs)[value]
             assert found in (OPEN, DEAD)
             return found
         self.failures[value] += 1

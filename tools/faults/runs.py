@@ -4,21 +4,34 @@ What lives here: calling the harnesses of ``tests/crash`` and ``tests/faults``. 
 """
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import NamedTuple
 
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import seed as hypothesis_seed
+from hypothesis.stateful import run_state_machine_as_test
+
 from tests.crash.kill_loop import run as kill_loop
+from tests.faults.clock import jump
 from tests.faults.corruption import WALKS
 from tests.faults.disk_images import unavailable
 from tests.faults.failing_flush import injected, overcommitted
 from tests.faults.matrix import in_memory, on_disk
+from tests.faults.model import BrokerAgainstModel
 from tests.faults.planted import CONTROLS, caught
 from tests.faults.power import INTERVAL_MS
 from tests.faults.power import run as power_cuts
 from tests.faults.replay import replay_random, replay_short
+from tests.http_api import fuzzing as http_fuzzing
+from tests.kafka_api import fuzzing as kafka_fuzzing
 from tools.faults.report import Reached
+from tools.faults.restart import restart as unclean_start
 
+GROWTH_BYTES = 50 << 20
+"""What a broker's memory may grow by under an attack."""
 FLUSH_MS = 100
 """What one flush may take, for the bound on the loss of ``interval``."""
 PLANTED = 12
@@ -32,6 +45,12 @@ class Run(NamedTuple):
     asked: int
     short: int
     unit: str
+
+
+@contextmanager
+def _directory(name: str) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix=f"logbroker-{name}-") as directory:
+        yield Path(directory)
 
 
 def _first(found: Sequence[str]) -> str:
@@ -53,8 +72,8 @@ _JOBS = {
 
 def kill(kills: int, seed: int) -> Sequence[Reached]:
     """The kill loop, its anomalies by the figure they belong to."""
-    with tempfile.TemporaryDirectory(prefix="logbroker-kill-") as directory:
-        done = kill_loop(Path(directory), kills, seed)
+    with _directory("kill") as directory:
+        done = kill_loop(directory, kills, seed)
     anomalies, told = done.anomalies(), done.told()
     enough = not done.enough() and kills >= 1_000
 
@@ -117,8 +136,8 @@ def power(images: int, seed: int) -> Sequence[Reached]:
     """Power-loss images."""
     if why := unavailable():
         return [Reached(figure, f"not run: {why}", False) for figure in ("F7", "F8")]
-    with tempfile.TemporaryDirectory(prefix="logbroker-power-") as directory:
-        losses = power_cuts(Path(directory), images, seed)
+    with _directory("power") as directory:
+        losses = power_cuts(directory, images, seed)
     fine = not losses.violations
     interval = losses.worst_ms["interval"]
     value = f"flush_ms = {INTERVAL_MS}: at most {losses.lost['interval']} records, {interval:.0f} ms lost"
@@ -136,11 +155,65 @@ def fsync(_: int, __: int) -> Sequence[Reached]:
     """Failing flushes under a real process."""
     told, fine = [], True
     for how in (injected, overcommitted):
-        with tempfile.TemporaryDirectory(prefix="logbroker-flush-") as directory:
-            outcome = how(Path(directory))
+        with _directory("flush") as directory:
+            outcome = how(directory)
         told.append(f"{how.__name__}: {outcome.summary()}")
         fine = fine and outcome.stopped_in_time() and not outcome.lost
     return [Reached("F10", "; ".join(told), fine)]
+
+
+def clock(jumps: int, seed: int) -> Sequence[Reached]:
+    """Jumps of the wall clock."""
+    done = jump(jumps, seed)
+    return [Reached("F20", done.summary() + _first(done.violations), not done.violations and jumps >= 1_000)]
+
+
+def restart(partitions: int, _: int) -> Sequence[Reached]:
+    """An unclean start of 10 MB in each of so many partitions."""
+    with _directory("restart") as directory:
+        facts = unclean_start(directory, partitions)
+    value = (
+        f"{facts['bytes'] / 1e9:.1f} GB in {facts['count']} partitions: {facts['seconds']:.1f} s; "
+        f"{facts['read'] / 1e6:.1f} MB read, {facts['mapped'] / 1e6:.1f} MB mapped"
+    )
+    return [Reached("F21", value, facts["seconds"] < 30 and facts["bytes"] >= 10e9)]
+
+
+def kafka_fuzz(frames: int, seed: int) -> Sequence[Reached]:
+    """Mutated Kafka frames over sockets."""
+    with _directory("fuzz") as directory, kafka_fuzzing.broker(directory) as server:
+        done = kafka_fuzzing.attack(server, frames, seed)
+    fine = done.is_alive and not done.errors and done.most - done.at_rest < GROWTH_BYTES and done.healthy_slowest_s < 5
+    return [Reached("F22", done.summary(), fine and frames >= 1_000_000)]
+
+
+def http_fuzz(requests: int, seed: int) -> Sequence[Reached]:
+    """Mutated HTTP requests over sockets."""
+    with _directory("fuzz") as directory, http_fuzzing.broker(directory) as server:
+        done = http_fuzzing.attack(server, requests, seed)
+    fine = done.is_alive and not done.errors and done.most - done.at_rest < GROWTH_BYTES and done.healthy_slowest_s < 5
+    value = done.summary() + _first(done.server_errors)
+    return [Reached("F22b", value, fine and not done.server_errors and requests >= 200_000)]
+
+
+def model(examples: int, seed: int) -> Sequence[Reached]:
+    """The broker against its model."""
+    lives = settings(
+        max_examples=examples,
+        stateful_step_count=50,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.generate],
+    )
+    found = ""
+    with redirect_stdout(StringIO()):
+        try:
+            run_state_machine_as_test(hypothesis_seed(seed)(BrokerAgainstModel), settings=lives)
+        except Exception as error:
+            found = f"{type(error).__name__}: {error!s:.400}"
+    value = f"{examples} lives of up to 50 requests with stops, kills and power cuts: {found or '0 divergences'}"
+    return [Reached("F30", value, not found and examples >= 20_000, examples)]
 
 
 RUNS: dict[str, Run] = {
@@ -150,5 +223,10 @@ RUNS: dict[str, Run] = {
     "corruption": Run(corruption, 1, 11, "one damage of so many"),
     "power": Run(power, 1_000, 30, "images"),
     "fsync": Run(fsync, 1, 1, ""),
+    "clock": Run(clock, 1_000, 200, "jumps"),
+    "restart": Run(restart, 1_000, 20, "partitions"),
+    "kafka-fuzz": Run(kafka_fuzz, 1_000_000, 3_000, "frames"),
+    "http-fuzz": Run(http_fuzz, 200_000, 2_000, "requests"),
+    "model": Run(model, 20_000, 120, "lives"),
     "planted": Run(planted, 1, 1, ""),
 }
