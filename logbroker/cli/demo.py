@@ -3,6 +3,7 @@
 import click
 
 from logbroker.cli.competing import competing
+from logbroker.cli.fanout import fanout
 from logbroker.cli.flights import flights
 from logbroker.cli.framework import Group
 from logbroker.cli.orders import orders
@@ -14,6 +15,6 @@ def demo() -> None:
     """Run a whole job on real data."""
 
 
-for command in (flights, orders, replies):
+for command in (flights, fanout, orders, replies):
     demo.add_command(command)
 demo.add_command(competing, "workers")

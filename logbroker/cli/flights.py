@@ -26,7 +26,7 @@ from logbroker.errors import TopicAlreadyExists, UnknownTopicOrPartition
 FLIGHTS = 336_776
 PARTITIONS = 4
 SINCE_MS = int(datetime(2013, 7, 1, tzinfo=UTC).timestamp() * 1000)
-_LANES = 4
+LANES = 4
 _BATCH = 500
 _JSON = {"Content-Type": "application/json"}
 
@@ -60,21 +60,22 @@ def flights(invocation: Invocation, /, topic: str) -> int:
     file = flights_file()
     with ExitStack() as stack:
         url = invocation.given_url or stack.enter_context(local_broker())
-        clients = [stack.enter_context(HttpClient(url, invocation.timeout_s)) for _ in range(max(_LANES, PARTITIONS))]
+        clients = [stack.enter_context(HttpClient(url, invocation.timeout_s)) for _ in range(max(LANES, PARTITIONS))]
         pool = stack.enter_context(ThreadPoolExecutor(len(clients)))
-        _create(clients[0], topic)
+        create_topic(clients[0], topic)
         written, replayed, since = Tally(SINCE_MS), Tally(SINCE_MS), Tally(SINCE_MS)
         seconds: dict[str, float] = {}
-        with progress(invocation, "writing", FLIGHTS) as bar, _timed(seconds, "produce"):
-            _produce(pool, clients, topic, _tallied(read_flights(file), written), bar)
-        with progress(invocation, "replaying", FLIGHTS) as bar, _timed(seconds, "replay"):
+        with progress(invocation, "writing", FLIGHTS) as bar, timed(seconds, "produce"):
+            write(pool, clients, topic, tallied(read_flights(file), written), bar)
+        with progress(invocation, "replaying", FLIGHTS) as bar, timed(seconds, "replay"):
             _replay(pool, clients, topic, {"offset": 0}, replayed, bar)
-        with progress(invocation, "replaying from a time", None) as bar, _timed(seconds, "replay_from_time"):
+        with progress(invocation, "replaying from a time", None) as bar, timed(seconds, "replay_from_time"):
             _replay(pool, clients, topic, {"timestamp_ms": SINCE_MS}, since, bar)
     return _verdict(invocation, written, replayed, since, seconds)
 
 
-def _create(client: HttpClient, topic: str) -> None:
+def create_topic(client: HttpClient, topic: str) -> None:
+    """Make the topic of a job. Raises TopicAlreadyExists."""
     try:
         client.get(path("topics", topic))
     except UnknownTopicOrPartition:
@@ -84,14 +85,15 @@ def _create(client: HttpClient, topic: str) -> None:
 
 
 @contextmanager
-def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+def timed(seconds: dict[str, float], name: str) -> Iterator[None]:
     """Notes how long the block took."""
     began = time.perf_counter()
     yield
     seconds[name] = time.perf_counter() - began
 
 
-def _tallied(found: Iterable[Flight], tally: Tally) -> Iterator[Flight]:
+def tallied(found: Iterable[Flight], tally: Tally) -> Iterator[Flight]:
+    """The same flights, each counted as it passes."""
     for flight in found:
         tally.add(flight)
         yield flight
@@ -100,13 +102,11 @@ def _tallied(found: Iterable[Flight], tally: Tally) -> Iterator[Flight]:
 # -- writing ---------------------------------------------------------------------------------------------------------
 
 
-def _produce(
-    pool: ThreadPoolExecutor, clients: list[HttpClient], topic: str, found: Iterable[Flight], bar: Progress
-) -> None:
+def write(pool: ThreadPoolExecutor, clients: list[HttpClient], topic: str, found: Iterable[Flight], bar: Progress) -> None:
     """Send everything in batches, one request under way per lane."""
     target = path("topics", topic, "records")
-    batches: list[list[dict[str, Any]]] = [[] for _ in range(_LANES)]
-    under_way: list[Future[bytes] | None] = [None] * _LANES
+    batches: list[list[dict[str, Any]]] = [[] for _ in range(LANES)]
+    under_way: list[Future[bytes] | None] = [None] * LANES
     lanes: dict[str, int] = {}
 
     def send(lane: int) -> None:
@@ -119,7 +119,7 @@ def _produce(
         batches[lane] = []
 
     for flight in found:
-        lane = lanes.setdefault(flight.carrier, len(lanes) % _LANES)
+        lane = lanes.setdefault(flight.carrier, len(lanes) % LANES)
         batches[lane].append({"key": flight.carrier, "value_json": flight.row, "timestamp_ms": flight.timestamp_ms})
         if len(batches[lane]) == _BATCH:
             send(lane)

@@ -77,3 +77,12 @@ def test_a_deletion_is_confirmed(logbroker: CommandLine) -> None:
     assert "deletes subscription 'goner': 1 records of 'gone'" in refused.err
     assert logbroker("sub", "delete", "goner", "--yes").code == 0
     assert logbroker("sub", "describe", "goner").code == 4
+
+
+def test_the_demo_checks_ten_filters_and_a_replay_from_a_time(logbroker: CommandLine) -> None:
+    done = logbroker("demo", "fanout", "--flights", "2000", "--topic", "fanout", "-o", "json")
+    assert (done.code, done.err) == (0, "")
+    result = done.json
+    assert (result["each_got_exactly_its_own"], result["since_equal"]) == (True, True)
+    assert len(result["subscriptions"]) == 10
+    assert 0 < result["read_again"] < {one["subscription"]: one["received"] for one in result["subscriptions"]}["united"]
