@@ -7,6 +7,7 @@ Invariants: every partition of a subscribed topic goes to exactly one member tha
 most one, until its former owner has let go); equal input gives equal output, in whatever order it comes.
 """
 
+from bisect import insort
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
@@ -116,18 +117,28 @@ def _owners(subscriptions: Subscriptions, counts: PartitionCounts) -> dict[Topic
 
 
 class _Table:
-    """Assignments in the making, with the members ordered by how much they have."""
+    """Assignments in the making, with the members ordered by how much they have.
+
+    Who could take a partition over depends on its topic alone, so looking for a move costs topics, not partitions.
+    """
 
     def __init__(self, subscriptions: Subscriptions) -> None:
         self._topics = {member: set(subscription.topics) for member, subscription in subscriptions.items()}
-        self.assignments: Assignments = {member: set() for member in subscriptions}
+        self._held: dict[str, dict[str, list[int]]] = {member: {} for member in subscriptions}
+        """By member and topic, partition numbers ascending."""
+        self._loads = dict.fromkeys(subscriptions, 0)
         self._by_load: SortedList[tuple[int, str]] = SortedList((0, member) for member in subscriptions)
 
+    @property
+    def assignments(self) -> Assignments:
+        return {
+            member: {TopicPartition(topic, number) for topic, numbers in held.items() for number in numbers}
+            for member, held in self._held.items()
+        }
+
     def give(self, at: TopicPartition, member: str) -> None:
-        load = len(self.assignments[member])
-        self.assignments[member].add(at)
-        self._by_load.remove((load, member))
-        self._by_load.add((load + 1, member))
+        insort(self._held[member].setdefault(at.topic, []), at.partition)
+        self._change_load(member, 1)
 
     def give_to_least_loaded(self, at: TopicPartition) -> None:
         """Every partition in hand has a subscriber, so there is one."""
@@ -142,11 +153,13 @@ class _Table:
         for load, giver in reversed(self._by_load):
             if load - self._by_load[0][0] < 2:
                 return False
-            for at in sorted(self.assignments[giver], reverse=True):
-                taker = self._least_loaded_below(load - 1, at.topic)
+            held = self._held[giver]
+            for topic in sorted((topic for topic, numbers in held.items() if numbers), reverse=True):
+                taker = self._least_loaded_below(load - 1, topic)
                 if taker is not None:
-                    self._take(at, giver)
-                    self.give(at, taker)
+                    number = held[topic].pop()
+                    self._change_load(giver, -1)
+                    self.give(TopicPartition(topic, number), taker)
                     return True
         return False
 
@@ -158,8 +171,8 @@ class _Table:
                 return member
         return None
 
-    def _take(self, at: TopicPartition, member: str) -> None:
-        load = len(self.assignments[member])
-        self.assignments[member].discard(at)
+    def _change_load(self, member: str, by: int) -> None:
+        load = self._loads[member]
+        self._loads[member] = load + by
         self._by_load.remove((load, member))
-        self._by_load.add((load - 1, member))
+        self._by_load.add((load + by, member))

@@ -1,5 +1,6 @@
 """The assignors of consumer groups: uniform is even and moves as little as it can, range keeps topics together."""
 
+import time
 from collections.abc import Mapping
 
 from hypothesis import given
@@ -71,3 +72,12 @@ def test_range_gives_partitions_of_one_number_to_one_member(names: set[str], par
     topics = {"a": partitions, "b": partitions}
     for found in ranged(subscribed(alike(names, topics), {}), topics).values():
         assert {at.partition for at in found if at.topic == "a"} == {at.partition for at in found if at.topic == "b"}
+
+
+def test_ten_thousand_partitions_are_shared_out_anew_in_no_time() -> None:
+    topics = {"a": 10_000}
+    first = uniform(subscribed(alike({"m1"}, topics), {}), topics)
+    started = time.perf_counter()
+    second = uniform(subscribed(alike({"m1", "m2"}, topics), first), topics)
+    assert time.perf_counter() - started < 1
+    assert {len(found) for found in second.values()} == {5_000}
