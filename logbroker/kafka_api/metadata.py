@@ -70,7 +70,8 @@ def _wanted(services: Services, request: Any, version: int) -> list[_Wanted]:
 
 
 def _look_up(services: Services, topic: Any, version: int) -> _Wanted:
-    by_id = version >= _BY_ID_FROM and topic.name is None
+    # As in Kafka the id goes before the name: Java's consumer asks by id with an empty name.
+    by_id = version >= _BY_ID_FROM and (topic.name is None or topic.topic_id != NO_UUID)
     try:
         if by_id:
             info = services.engine.topic_by_id(topic.topic_id)
@@ -81,7 +82,7 @@ def _look_up(services: Services, topic: Any, version: int) -> _Wanted:
             info = services.engine.topic(topic.name)
     except UnknownTopicOrPartition as error:
         unknown_id = Refused(ErrorCode.UNKNOWN_TOPIC_ID, f"there is no topic with id {topic.topic_id}")
-        return topic.name, topic.topic_id, unknown_id if by_id else error
+        return None if by_id else topic.name, topic.topic_id, unknown_id if by_id else error
     except LogbrokerError as error:
         return topic.name, NO_UUID, error
     return info.name, info.id, info

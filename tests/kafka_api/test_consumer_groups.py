@@ -156,6 +156,17 @@ def test_groups_are_listed_by_type_and_described_by_the_api_of_their_protocol(
     assert member["assignment"]["topic_partitions"][0]["topic_name"] == topic
 
 
+@pytest.mark.parametrize("name", ["", None])
+def test_metadata_by_id_needs_no_name(broker: RunningBroker, client: RawClient, topic: str, name: str | None) -> None:
+    """Java's consumer asks so for the topics that a pattern brought it."""
+    topic_id = broker.call(lambda: broker.services.engine.topic(topic).id)
+    unknown = uuid.uuid4()
+    wanted = [{"topic_id": one, "name": name} for one in (topic_id, unknown)]
+    found, missing = client.call(Api.METADATA, 13, topics=wanted, allow_auto_topic_creation=True)["topics"]
+    assert (found["error_code"], found["name"], len(found["partitions"])) == (ErrorCode.NONE, topic, PARTITIONS)
+    assert (missing["error_code"], missing["topic_id"]) == (ErrorCode.UNKNOWN_TOPIC_ID, unknown)
+
+
 # -- librdkafka ----------------------------------------------------------------------------------------------------------
 
 
