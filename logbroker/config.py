@@ -266,6 +266,13 @@ class BrokerConfig:
         unit="bytes",
         at_least=0,
     )
+    scrub_bytes_per_second: int = _setting(
+        8 * MIB,
+        "How fast sealed segments are read again to find damage early; 0 never reads them.",
+        unit="bytes",
+        at_least=0,
+    )
+    scrub_interval_ms: int = _setting(7 * DAY_MS, "How often each sealed segment is read again.", unit="ms", at_least=1_000)
     max_request_bytes: int = _setting(
         16 * MIB, "The largest HTTP request body.", unit="bytes", at_least=64 * KIB, at_most=INT32_MAX
     )

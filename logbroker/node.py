@@ -143,6 +143,10 @@ class Node:
         self._follow_disk(services)
         watch = asyncio.create_task(self._watch_disk(services), name="disk space")
         parts.push_async_callback(_cancelled, watch)
+        self._follow_scrubber(services)
+        if self._config.scrub_bytes_per_second:
+            scrubbing = self._engine.scrubber.run(self._config.scrub_bytes_per_second, self._config.scrub_interval_ms)
+            parts.push_async_callback(_cancelled, asyncio.create_task(scrubbing, name="scrubber"))
         upkeep = asyncio.create_task(self._upkeep(), name="upkeep")
         parts.push_async_callback(_cancelled, upkeep)
         compaction = asyncio.create_task(self._compact(services), name="compaction")
@@ -156,6 +160,16 @@ class Node:
         gauge("disk_reserved_bytes", "Kept free for what must go on.", read=lambda: disk.reserve_bytes)
         gauge("readonly", "1 while clients' writes are refused.", read=lambda: disk.read_only)
         services.lifecycle.report("disk", not disk.read_only, disk.detail)
+
+    def _follow_scrubber(self, services: Services) -> None:
+        scrubber, metrics = self._engine.scrubber, services.metrics
+        scrubber.tell_damages = metrics.counter("crc_errors_total", "Damaged places found in segments.").add
+        scrubber.tell_bytes = metrics.counter("scrubbed_bytes_total", "Bytes of segments read again.").add
+        metrics.gauge(
+            "scrub_last_round_timestamp_seconds",
+            "When all sealed segments had been read again.",
+            read=lambda: scrubber.last_round_ms / 1000,
+        )
 
     async def _watch_disk(self, services: Services) -> None:
         disk = self._engine.disk

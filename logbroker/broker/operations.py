@@ -42,7 +42,7 @@ KEPT = 1_000
 """How many operations are remembered; the oldest that have ended go first."""
 
 State = Literal["running", "done", "cancelled", "failed"]
-Kind = Literal["redrive", "discard", "replay"]
+Kind = Literal["redrive", "discard", "replay", "verify"]
 
 
 class Selection(msgspec.Struct, frozen=True):
@@ -92,6 +92,13 @@ class ReplayState(msgspec.Struct, frozen=True):
     missed: int = 0
 
 
+class VerifyPlan(msgspec.Struct, frozen=True):
+    """Which partitions are read and checked: the first ``done`` of them have been."""
+
+    targets: list[tuple[str, int]]
+    done: int = 0
+
+
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """An operation. On the dead letters of a view, ``ends`` bounds it: letters that come later are not meant."""
 
@@ -109,6 +116,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     cursor: tuple[int, int] = (0, -1)
     plan: ReplayPlan | None = None
     replay: ReplayState | None = None
+    verify: VerifyPlan | None = None
     examined: int = 0
     matched: int = 0
     done: int = 0

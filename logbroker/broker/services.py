@@ -27,6 +27,7 @@ from logbroker.broker.settings import BrokerSettings
 from logbroker.broker.snapshots import Snapshots
 from logbroker.broker.subscriptions import Subscriptions
 from logbroker.broker.topics import Topics
+from logbroker.broker.verifications import Verifications
 from logbroker.broker.views import NameSpace
 from logbroker.broker.waiting import Waiting
 from logbroker.clock import Clock
@@ -89,6 +90,7 @@ class Services:
     claim_collector: ClaimCollector
     operations: Operations
     """To be started after the queues, and stopped before them."""
+    verifications: Verifications
     letter_jobs: LetterJobs
     replays: Replays
 
@@ -106,8 +108,7 @@ def services_on(
     metrics, lifecycle = metrics or Metrics(), Lifecycle()
     waiting = Waiting(engine, lifecycle.closing, metrics)
     groups = GroupCoordinator(engine, clock, _group_limits(config))
-    topics = Topics(engine, config, groups.forget_topic)
-    names, snapshots = NameSpace(), Snapshots(engine, clock)
+    topics, names, snapshots = Topics(engine, config, groups.forget_topic), NameSpace(), Snapshots(engine, clock)
     queues = Queues(engine, topics, names, clock, metrics)
     produce = Produce(engine, topics, clock, metrics, queues.priorities_of)
     claims, filtering = Claims(config), Filtering(engine, metrics)
@@ -141,6 +142,7 @@ def services_on(
         claims=claims,
         claim_collector=ClaimCollector(engine, claims, clock, metrics),
         operations=operations,
+        verifications=Verifications(engine, operations),
         letter_jobs=LetterJobs(operations, names),
         replays=Replays(engine, operations, filtering, queues, queue_sends, produce),
     )

@@ -193,8 +193,76 @@ class FrozenCopy(NamedTuple):
     bytes: int
 
 
+class DamagedRange(NamedTuple):
+    """Bytes of a segment that are not what was written, and the offsets that cannot be read for it."""
+
+    file: str
+    position: int
+    first_offset: int
+    last_offset: int
+    message: str
+
+
+class SegmentCheck(NamedTuple):
+    """What was found when a segment was last read and checked whole."""
+
+    base_offset: int
+    checked_ms: int
+    damages: tuple[DamagedRange, ...]
+
+
+class BatchFacts(NamedTuple):
+    """A batch as it lies in its file; its CRC is right."""
+
+    position: int
+    base_offset: int
+    last_offset: int
+    records: int
+    bytes: int
+    compression: str
+    max_timestamp_ms: int
+    producer_id: int
+    transactional: bool
+    control: bool
+    crc: str
+
+
+class IndexEntries(NamedTuple):
+    """Entries of the indexes of a segment: (last offset of a batch, its position) and (timestamp, offset)."""
+
+    offsets: list[tuple[int, int]]
+    times: list[tuple[int, int]]
+
+
+class SegmentPage(NamedTuple):
+    """Some batches of a segment and the index entries about them; the next page starts at ``next_position``.
+
+    ``bad`` says why no batch could be read at ``next_position``, where that is so.
+    """
+
+    batches: list[BatchFacts]
+    entries: IndexEntries
+    next_position: int | None
+    bad: str | None
+
+
 class Storage(Protocol):
     """Capability: the files below the log."""
+
+    def checks(self, where: TopicPartition) -> Mapping[int, SegmentCheck]:
+        """What was found when its segments were last checked, by base offset; since the process started."""
+        ...
+
+    async def check(self, where: TopicPartition, base_offset: int, bytes_per_second: int) -> SegmentCheck | None:
+        """Read and check a sealed segment now, at most so fast; None where there is none (any more).
+
+        What is damaged in it can no longer be read: PartitionDamaged. Raises StorageError.
+        """
+        ...
+
+    async def look_into(self, where: TopicPartition, base_offset: int, position: int, limit: int) -> SegmentPage:
+        """Up to ``limit`` batches of a segment from ``position`` on. Raises UnknownTopicOrPartition, StorageError."""
+        ...
 
     async def freeze(self) -> FrozenCopy:
         """Keep all files as they are now, until ``release``; takes no space of its own. Raises StorageError."""

@@ -17,14 +17,16 @@ from logbroker.config import BrokerConfig, TopicConfig, checked
 from logbroker.engine.api import INTERNAL, NO_PRODUCER, Compacted, Deleted, Isolation, RecordsRead, TopicInfo, TopicSpec
 from logbroker.engine.catalog import Catalog, TopicEntry
 from logbroker.engine.compaction import Compactor
-from logbroker.engine.datadir import DataDirectory
+from logbroker.engine.datadir import DataDirectory, partition_path
 from logbroker.engine.diskspace import DiskSpace
 from logbroker.engine.encoding import decode_from
 from logbroker.engine.flusher import Flusher
 from logbroker.engine.frozen import Freezer
 from logbroker.engine.maintenance import BelievedTime, Maintenance
 from logbroker.engine.partition import Partition
-from logbroker.engine.raw import EmbeddedBatches, EmbeddedStorage, refuse_claimed
+from logbroker.engine.raw import EmbeddedBatches, refuse_claimed
+from logbroker.engine.scrubber import Scrubber
+from logbroker.engine.storage import EmbeddedStorage
 from logbroker.engine.writer import EmbeddedWriter, acknowledged, append_records, durable
 from logbroker.errors import (
     DiskFull,
@@ -56,8 +58,9 @@ class EmbeddedEngine:
         self._catalog_lock = asyncio.Lock()
         self._next_producer_id = 0
         self.raw = EmbeddedBatches(self.partition, clock, self.disk)
+        self.scrubber = Scrubber(files, self._partitions, self._path_of, clock)
         self._freezer = Freezer(files, self._directory, self._partitions, self._damaged, clock, self._catalog_lock)
-        self.storage = EmbeddedStorage(self.partition, self._freezer)
+        self.storage = EmbeddedStorage(self.partition, files, self._path_of, self._freezer, self.scrubber)
         believed = BelievedTime()
         self._maintenance = Maintenance(self._partitions, clock, believed)
         self._compactor = Compactor(files, self._partitions, config, clock, believed)
@@ -91,6 +94,7 @@ class EmbeddedEngine:
         """Flush everything, close every file and let the data directory go."""
         for partition in self._partitions.values():
             partition.flush_soon()
+        self.scrubber.close()
         await self._flusher.drain()
         self._flusher.close()
         for partition in self._partitions.values():
@@ -116,6 +120,9 @@ class EmbeddedEngine:
                 self._damaged[where] = damage
             else:
                 self._partitions[where] = Partition(log, info.config, self._flusher)
+
+    def _path_of(self, where: TopicPartition) -> str:
+        return partition_path(self.topic(where.topic).id, where.partition)
 
     def partition(self, where: TopicPartition) -> Partition:
         """The open partition. Raises UnknownTopicOrPartition, or the PartitionDamaged it failed with."""

@@ -7,13 +7,13 @@ Invariant: ``high_watermark`` is what the topic's durability acknowledges; reade
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
 from logbroker.config import INT64_MAX, TopicConfig
-from logbroker.engine.api import Isolation
+from logbroker.engine.api import DamagedRange, Isolation
 from logbroker.engine.flusher import Flusher, Ticket
-from logbroker.errors import FlushFailed, LogbrokerError
+from logbroker.errors import FlushFailed, LogbrokerError, PartitionDamaged
 from logbroker.log.compaction.plan import Plan
 from logbroker.log.partition import FlushTicket, PartitionLog
 from logbroker.log.retention import Retained
@@ -28,6 +28,8 @@ class Partition:
     def __init__(self, log: PartitionLog, config: TopicConfig, flusher: Flusher) -> None:
         self.log = log
         self.holds: dict[str, int] = {}
+        self.damages: Sequence[DamagedRange] = ()
+        """What was found damaged by reading it again; it cannot be read any more."""
         self.claim = 0
         self.high_watermark = log.end_offset
         """One past the last offset that is acknowledged and can be read. Never falls, also when durability is raised."""
@@ -65,6 +67,23 @@ class Partition:
     def floor(self) -> int:
         """The offset at and above which nothing may be deleted."""
         return min(self.holds.values(), default=INT64_MAX)
+
+    def intact_end(self, offset: int, upto: int) -> int:
+        """Up to where one may read from ``offset``, at most ``upto``. Raises PartitionDamaged for what is known damaged."""
+        for one in self.damages:
+            if one.first_offset <= offset <= one.last_offset:
+                raise PartitionDamaged(
+                    f"{one.file} is damaged at byte {one.position}, offsets {one.first_offset} to {one.last_offset} cannot "
+                    f"be read: {one.message}. Nothing was changed; see 'logbroker segment verify' and 'segment repair'",
+                    **self.log.where._asdict(),
+                    file=one.file,
+                    position=one.position,
+                    first_offset=one.first_offset,
+                    last_offset=one.last_offset,
+                )
+            if one.first_offset > offset:
+                upto = min(upto, one.first_offset)
+        return upto
 
     # -- writing -----------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""The capabilities only the embedded engine has: batches as bytes, and the files below the log."""
+"""A capability only the embedded engine has: batches as bytes."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,11 +8,10 @@ from logbroker.clock import Clock
 from logbroker.engine.api import AbortedTransaction, BatchesRead, Buffer, Isolation
 from logbroker.engine.diskspace import DiskSpace
 from logbroker.engine.encoding import next_offset_behind
-from logbroker.engine.frozen import Freezer
 from logbroker.engine.partition import Done, Partition
 from logbroker.errors import OffsetOutOfRange, WriterFenced
 from logbroker.log.reading import ColdRead
-from logbroker.model import ActiveProducer, Appended, SegmentInfo, TopicPartition
+from logbroker.model import ActiveProducer, Appended, TopicPartition
 
 Lookup: TypeAlias = Callable[[TopicPartition], Partition]
 
@@ -62,6 +61,8 @@ class EmbeddedBatches:
         partition = self._partition(where)
         check_range(partition, where, offset)
         upto = partition.readable_end(isolation)
+        if partition.damages:
+            upto = partition.intact_end(offset, upto)
         found = partition.log.read(offset, max_bytes, upto)
         return None if isinstance(found, ColdRead) else _batches(partition, found, offset, upto, isolation)
 
@@ -75,6 +76,8 @@ class EmbeddedBatches:
         partition = self._partition(where)
         check_range(partition, where, offset)
         upto = partition.readable_end(isolation)
+        if partition.damages:
+            upto = partition.intact_end(offset, upto)
         found = partition.log.read(offset, max_bytes, upto)
         chunk = await asyncio.to_thread(found.run) if isinstance(found, ColdRead) else found
         return _batches(partition, chunk, offset, upto, isolation)
@@ -105,18 +108,3 @@ def _batches(partition: Partition, chunk: Buffer, offset: int, upto: int, isolat
             found = [one for one in found if one.first_offset < end]
         aborted = [AbortedTransaction(one.producer_id, one.first_offset) for one in found]
     return BatchesRead([chunk], bounds, aborted)
-
-
-class EmbeddedStorage:
-    """``Storage`` over the open partitions."""
-
-    def __init__(self, partition: Lookup, freezer: Freezer) -> None:
-        self._partition = partition
-        self.freeze = freezer.freeze
-        self.release = freezer.release
-
-    def segments(self, where: TopicPartition) -> list[SegmentInfo]:
-        return self._partition(where).log.segments()
-
-    def size_bytes(self, where: TopicPartition) -> int:
-        return self._partition(where).log.size_bytes

@@ -222,14 +222,6 @@ def operation_out(one: Operation) -> OperationOut:
     return OperationOut(**{name: getattr(one, name) for name in names}, replay=_replay_told(one))
 
 
-def _replayoperation_out(one: Operation) -> ReplayOut | None:
-    plan, state = one.plan, one.replay
-    if plan is None or state is None:
-        return None
-    into: dict[str, str] = {plan.into.kind: plan.into.name}
-    return ReplayOut(plan.topic, into, plan.filter, plan.starts, plan.ends, state.positions, state.missed)
-
-
 def _replay_told(one: Operation) -> ReplayOut | None:
     plan, state = one.plan, one.replay
     if plan is None or state is None:

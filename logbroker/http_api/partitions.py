@@ -1,4 +1,4 @@
-"""Partitions: their bounds, offsets by time, trim, and segments where the engine has files.
+"""Partitions: their bounds, offsets by time, trim.
 
 What lives here: questions and changes that name partitions, but for records. Invariant: a trim is checked whole before any
 partition is trimmed; a damaged partition never hides the others of a list.
@@ -14,7 +14,7 @@ from logbroker.broker.positions import LATEST, AtTime, resolve
 from logbroker.broker.services import Services
 from logbroker.broker.topics import partition_of
 from logbroker.engine.api import Isolation
-from logbroker.errors import InvalidOffset, InvalidRequest, LogbrokerError, NotSupported, PartitionDamaged
+from logbroker.errors import InvalidOffset, InvalidRequest, LogbrokerError, PartitionDamaged
 from logbroker.http_api.errors import entry
 from logbroker.http_api.paging import PageQuery, page_of
 from logbroker.http_api.payloads import Offset, PartitionNumber, Timestamp
@@ -82,23 +82,6 @@ class TrimOut(msgspec.Struct):
     partitions: list[dict[str, Any]]
 
 
-class SegmentOut(msgspec.Struct):
-    """A segment file; ``next_offset`` is one past its last record."""
-
-    base_offset: int
-    next_offset: int
-    size_bytes: int
-    max_timestamp_ms: int | None
-    active: bool
-
-
-class SegmentsOut(msgspec.Struct):
-    """A page of segments, by base offset."""
-
-    items: list[SegmentOut]
-    next_page_token: str | None
-
-
 _trim_decoder = msgspec.json.Decoder(TrimIn)
 
 
@@ -120,12 +103,12 @@ async def partition_or_damage(services: Services, where: TopicPartition) -> Part
 
 async def get_partition(services: Services, request: web.Request, query: NoQuery) -> web.Response:
     """Describe a partition."""
-    return json_answer(await _partition(services, _where(services, request)))
+    return json_answer(await _partition(services, where_of(services, request)))
 
 
 async def get_offset(services: Services, request: web.Request, query: OffsetQuery) -> web.Response:
     """Find an offset by time or by place."""
-    where = _where(services, request)
+    where = where_of(services, request)
     if (query.timestamp_ms is UNSET) == (query.at is UNSET):
         raise InvalidRequest("give one of timestamp_ms and at")
     if query.timestamp_ms is not UNSET:
@@ -182,27 +165,8 @@ async def _trim_one(services: Services, where: TopicPartition, before: int, *, d
     return max(before, (await services.engine.bounds(where)).log_start_offset)
 
 
-async def list_segments(services: Services, request: web.Request, query: PageQuery) -> web.Response:
-    """List the segments of a partition."""
-    where = _where(services, request)
-    storage = services.engine.storage
-    if storage is None:
-        raise NotSupported("the engine of this broker has no files of its own")
-    segments, token = page_of(storage.segments(where), lambda segment: segment.base_offset, query)
-    items = [
-        SegmentOut(
-            segment.base_offset,
-            segment.next_offset,
-            segment.size_bytes,
-            segment.max_timestamp_ms if segment.max_timestamp_ms >= 0 else None,
-            segment.active,
-        )
-        for segment in segments
-    ]
-    return json_answer(SegmentsOut(items, token))
-
-
-def _where(services: Services, request: web.Request) -> TopicPartition:
+def where_of(services: Services, request: web.Request) -> TopicPartition:
+    """The partition that the path names. Raises UnknownTopicOrPartition."""
     return services.topics.partition(request.match_info["topic"], number_in_path(request, "partition"))
 
 

@@ -1,7 +1,8 @@
 """The routes of the files below the log: a part of the table in ``routes``."""
 
-from logbroker.errors import InvalidRequest, InvalidTopic, NotSupported, UnknownTopicOrPartition
-from logbroker.http_api import partitions, storage
+from logbroker.errors import InvalidRequest, InvalidTopic, NotSupported, UnknownTopicOrPartition, UnsupportedMediaType
+from logbroker.http_api import storage
+from logbroker.http_api.operations import BegunOut
 from logbroker.http_api.paging import PageQuery
 from logbroker.http_api.requests import JSON
 from logbroker.http_api.route import Route
@@ -15,10 +16,31 @@ STORAGE_ROUTES: tuple[Route, ...] = (
         _SEGMENTS,
         "list_segments",
         "storage",
-        partitions.list_segments,
+        storage.list_segments,
         query=PageQuery,
-        answer={JSON: partitions.SegmentsOut},
+        answer={JSON: storage.SegmentsOut},
         errors=_READS,
+    ),
+    Route(
+        "GET",
+        _SEGMENTS + "/{offset}",
+        "get_segment",
+        "storage",
+        storage.get_segment,
+        query=storage.SegmentQuery,
+        answer={JSON: storage.SegmentPageOut},
+        errors=_READS,
+    ),
+    Route(
+        "POST",
+        "/v1/storage:verify",
+        "verify_storage",
+        "storage",
+        storage.verify,
+        body={JSON: storage.VerifyIn},
+        answer={JSON: BegunOut},
+        statuses=(202,),
+        errors=(*_READS, UnsupportedMediaType),
     ),
     Route(
         "POST",
