@@ -7,6 +7,7 @@ loaded answers its error without keeping the others from being served.
 """
 
 import asyncio
+import contextlib
 import logging
 import zlib
 from abc import ABC, abstractmethod
@@ -25,6 +26,7 @@ from logbroker.errors import (
     PreconditionFailed,
     UnknownTopicOrPartition,
 )
+from logbroker.model import TopicPartition
 from logbroker.queues.dispatcher import Dispatcher, View
 from logbroker.queues.dispatcher.definition import definition_of
 
@@ -111,9 +113,16 @@ class Views(ABC, Generic[D]):
             log.error("%s cannot be loaded: %s: %s", definition.key, error.code, error)
             self._damaged[definition.name] = definition, error
             await dispatcher.close()
+            self._hold_all(definition, 0)  # nobody knows what it has done
             return None
         self._dispatchers[definition.name] = dispatcher
         return dispatcher
+
+    def _hold_all(self, definition: View, offset: int | None) -> None:
+        topic = self._find_topic(definition.topic)
+        for number in range(0 if topic is None else topic.partitions):
+            with contextlib.suppress(LogbrokerError):  # a damaged partition is not deleted from anyway
+                self._engine.hold(TopicPartition(definition.topic, number), definition.key, offset)
 
     async def _loaded(self, definition: View) -> D:
         """A view that was made just now. Raises what it cannot be loaded for."""
@@ -188,7 +197,9 @@ class Views(ABC, Generic[D]):
     async def _ended(self, name: str, tag: str | None) -> View:
         """Stop serving one, also one that could not be loaded."""
         if name in self._damaged:
-            return self._damaged.pop(name)[0]
+            definition = self._damaged.pop(name)[0]
+            self._hold_all(definition, None)
+            return definition
         dispatcher = self.get(name)
         self._check_tag(dispatcher, tag)
         del self._dispatchers[name]

@@ -108,6 +108,16 @@ async def test_a_pull_does_not_read_for_ever_for_one_match(reader: Reader, monke
     assert texts(await reader.receive(1, wait_ms=5_000)) == ["match"]  # there was time to go on
 
 
+async def test_a_pull_gives_what_it_has_found_when_its_time_is_over(
+    reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("logbroker.queues.dispatcher.partition.SCAN_S", 0)
+    for _ in range(3):
+        await reader.publish("match", *(["x" * 1_000] * 300))
+    await reader.subscribe(filter='value == "match"')
+    assert texts(await reader.receive(3, wait_ms=5_000)) == ["match"]
+
+
 async def test_looking_shows_what_matches_and_counts_nothing(reader: Reader) -> None:
     await reader.publish(*"abab")
     await reader.subscribe(filter='value == "a"')

@@ -12,6 +12,7 @@ from logbroker.errors import (
     ConfigConflict,
     InvalidConfig,
     InvalidOffset,
+    PartitionDamaged,
     SubscriptionNotFound,
     TopicInUse,
     TopicReserved,
@@ -283,3 +284,26 @@ async def test_headers_and_keys_come_as_they_are(reader: Reader) -> None:
     await reader.subscribe()
     received = await reader.one()
     assert (received.key, received.headers) == (b"k", (Header("h", b"1"),))
+
+
+async def test_a_subscription_that_cannot_be_loaded_keeps_its_records_and_answers_so(clock: ManualClock) -> None:
+    files = MemoryFiles()
+    async with reading(files, clock) as reader:
+        await reader.publish("a", "b")
+        await reader.subscribe()
+        await reader.one()
+        topic_id = reader.services.engine.topic(reader.queue.definition.journal.topic).id
+    file = files.open(f"topics/{topic_id}/0/{0:020d}.log")
+    file.pwrite(b"\xff" * 8, 20)
+    file.close()
+    async with reading(files, clock) as reader:
+        with pytest.raises(PartitionDamaged):
+            _ = reader.queue
+        with pytest.raises(InvalidOffset, match="still needed"):
+            await reader.services.engine.trim(NEWS, 1)
+        with pytest.raises(TopicInUse):
+            await reader.services.topics.delete("news")
+        await reader.services.subscriptions.delete("audit")
+        assert await reader.services.engine.trim(NEWS, 1) == 1
+        await reader.subscribe()
+        assert await reader.take() == ["b"]

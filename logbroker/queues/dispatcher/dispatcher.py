@@ -138,11 +138,13 @@ class Dispatcher:
 
     async def grow(self, partitions: int) -> None:
         """Serve so many partitions."""
-        for number in range(len(self.partitions), partitions):
+        more = range(len(self.partitions), partitions)
+        for number in more:
             partition = QueuePartition(self._engine, self._journal, self._clock, number, self._reads, self._intake())
             await partition.load(self.definition)
             self.partitions.append(partition)
-        self._watch.look_again()
+        if more:
+            self._watch.look_again()
 
     def _intake(self) -> Intake | None:
         """Which records are messages; None for all of them."""

@@ -33,7 +33,7 @@ NEAR = 64
 MAX_SUPPLY = 1_000
 
 SCAN_S = 0.5
-"""How long one receive reads on past records that are not for it before it looks at the time it has."""
+"""How long one receive reads on, past records that are not for it, before it gives what it has found."""
 
 
 class Intake(Protocol):
@@ -165,7 +165,7 @@ class QueuePartition:
             await self._engine.flushed(where, next_offset)
             chosen = records if self._intake is None else await self._intake.chosen(where, records)
             await self.ask(c.TakeIn(offset, tuple(map(arrived, chosen)), next_offset))
-            if not chosen and loop.time() >= until:
+            if loop.time() >= until:
                 return False
         return True
 

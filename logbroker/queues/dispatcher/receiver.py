@@ -96,7 +96,7 @@ class Receiver:
             left = until - loop.time()
             if left <= 0 or closing():
                 return []
-            if not any(partition.is_behind for partition in self._partitions):
+            if self.is_paused or not any(partition.is_behind for partition in self._partitions):
                 await self.bell.wait(noted, left)
 
     async def _unbroken(self, want: Want) -> list[Leased]:
