@@ -6,8 +6,10 @@ interrupted stops the operation, which can be gone on with.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, BinaryIO
+from urllib.parse import quote
 
 import click
 
@@ -17,6 +19,7 @@ from logbroker.cli.operations import follow
 from logbroker.cli.output import note, print_item, print_rows, timestamp
 from logbroker.cli.payloads import readable, to_wire
 from logbroker.cli.queue_views import PEEK_COLUMNS, LetterFilter, filter_options, message_row, shortened
+from logbroker.errors import QueueNotFound, SubscriptionNotFound
 
 _COLUMNS = PEEK_COLUMNS["dead"]
 
@@ -32,12 +35,28 @@ def _client(invocation: Invocation) -> HttpClient:
     return HttpClient(invocation.url, invocation.timeout_s)
 
 
+def _home(client: HttpClient, name: str) -> str:
+    """The path of the queue or subscription of that name. Raises QueueNotFound."""
+    try:
+        client.get(path("queues", name))
+    except QueueNotFound:
+        with suppress(SubscriptionNotFound):
+            client.get(path("subscriptions", name))
+            return path("subscriptions", name)
+        raise
+    return path("queues", name)
+
+
+def _messages(client: HttpClient, name: str) -> str:
+    return f"{_home(client, name)}/messages"
+
+
 # -- looking -----------------------------------------------------------------------------------------------------------
 
 
 def _letters(client: HttpClient, queue: str, chosen: LetterFilter) -> Iterator[Row]:
     query = {"state": "dead", "encoding": "b64", **chosen.query()}
-    return client.lines(path("queues", queue, "messages"), query)
+    return client.lines(_messages(client, queue), query)
 
 
 @dlq.command("ls")
@@ -46,13 +65,13 @@ def _letters(client: HttpClient, queue: str, chosen: LetterFilter) -> Iterator[R
 @filter_options
 @pass_invocation
 def list_letters(invocation: Invocation, queue: str | None, count: int, chosen: LetterFilter) -> None:
-    """List the dead letters of QUEUE; without QUEUE, how many each queue has."""
+    """List the dead letters of QUEUE (or a subscription); without QUEUE, how many each has."""
     with _client(invocation) as client:
         if queue is None:
-            _print_queues(invocation, list(client.pages(path("queues"))))
+            _print_queues(invocation, [*client.pages(path("queues")), *client.pages(path("subscriptions"))])
             return
         query = {"state": "dead", "encoding": "b64", **chosen.query()}
-        pages = client.pages(path("queues", queue, "messages"), query, page_size=min(count, 100))
+        pages = client.pages(_messages(client, queue), query, page_size=min(count, 100))
         letters = [letter for letter, _ in zip(pages, range(count), strict=False)]
     _print_letters(invocation, letters)
 
@@ -75,7 +94,7 @@ def _print_letters(invocation: Invocation, letters: Sequence[Row]) -> None:
 def show(invocation: Invocation, queue: str, letter: str) -> None:
     """Show one dead letter of QUEUE whole: its payload, its errors, and what happened to it."""
     with _client(invocation) as client:
-        shown = readable(client.get(path("queues", queue, "messages", letter), {"encoding": "b64"}))
+        shown = readable(client.get(f"{_messages(client, queue)}/{quote(letter, safe='')}", {"encoding": "b64"}))
     if invocation.output == "table":
         history = shown.pop("history")
         print_item(invocation, _for_people(shown))
@@ -180,14 +199,14 @@ def redrive(
         if not execute:
             return _plan(invocation, client, queue, selection)
         if edited is not None:
-            return _edit(invocation, client, path("queues", queue, "messages", f"{ids[0]}:redrive"), edited.read())
+            return _edit(invocation, client, f"{_messages(client, queue)}/{quote(ids[0], safe='')}:redrive", edited.read())
         body = {**selection, "dry_run": False, **({} if rate is None else {"rate": rate})}
-        begun = client.request("POST", path("queues", f"{queue}:redrive"), body=body)
+        begun = client.request("POST", f"{_home(client, queue)}:redrive", body=body)
         return follow(invocation, client, begun["operation"])
 
 
 def _matched(client: HttpClient, queue: str, selection: Row) -> Row:
-    return dict(client.request("POST", path("queues", f"{queue}:redrive"), body={**selection, "dry_run": True}))
+    return dict(client.request("POST", f"{_home(client, queue)}:redrive", body={**selection, "dry_run": True}))
 
 
 def _plan(invocation: Invocation, client: HttpClient, queue: str, selection: Row) -> int:
@@ -221,7 +240,7 @@ def discard(invocation: Invocation, queue: str, ids: Sequence[str], chosen: Lett
         matched = _matched(client, queue, selection)["matched"]
         invocation.confirm(f"This drops {matched} dead letters of queue {queue!r} for good.")
         body = {**selection, "confirm": queue}
-        begun = client.request("POST", path("queues", f"{queue}:discard"), body=body)
+        begun = client.request("POST", f"{_home(client, queue)}:discard", body=body)
         return follow(invocation, client, begun["operation"])
 
 

@@ -274,6 +274,8 @@ def test_an_export_that_breaks_off_fails(logbroker: CommandLine) -> None:
         def answer_half() -> None:
             connection, _ = server.accept()
             with connection:
+                connection.recv(65_536)  # is it a queue?
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
                 connection.recv(65_536)
                 connection.sendall(head + b"%x\r\n%b\r\n" % (len(letter), letter))
 

@@ -2,6 +2,7 @@
 
 import re
 
+from logbroker.cli.http_client import HttpClient, path
 from tests.cli.conftest import CommandLine
 
 
@@ -86,3 +87,18 @@ def test_the_demo_checks_ten_filters_and_a_replay_from_a_time(logbroker: Command
     assert (result["each_got_exactly_its_own"], result["since_equal"]) == (True, True)
     assert len(result["subscriptions"]) == 10
     assert 0 < result["read_again"] < {one["subscription"]: one["received"] for one in result["subscriptions"]}["united"]
+
+
+def test_dead_letters_of_a_subscription_are_treated_as_those_of_queues(logbroker: CommandLine) -> None:
+    fill(logbroker, "failing", "a", "b")
+    logbroker("sub", "create", "failer", "failing", "--start", "earliest")
+    with HttpClient(logbroker.url) as client:
+        pulled = client.request("POST", path("subscriptions", "failer:pull"), body={"max": 2})["messages"]
+        entries = [{"receipt": message["receipt"], "reason": "no good"} for message in pulled]
+        client.request("POST", path("subscriptions", "failer:reject"), body={"entries": entries})
+    assert [row["value"] for row in logbroker("dlq", "ls", "failer", "-o", "jsonl").rows] == ["a", "b"]
+    assert {row["name"]: row["counts"]["dead"] for row in logbroker("dlq", "ls", "-o", "jsonl").rows}["failer"] == 2
+    assert logbroker("dlq", "redrive", "failer", "--execute").code == 0
+    assert logbroker("sub", "pull", "failer", "-n", "2", "--ack", "--format", "%v").out == "ab"
+    missing = logbroker("dlq", "ls", "none")
+    assert (missing.code, "QUEUE_NOT_FOUND" in missing.err) == (4, True)
