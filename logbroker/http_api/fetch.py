@@ -144,7 +144,7 @@ async def fetch(services: Services, request: web.Request, query: FetchQuery) -> 
         if query.filter is not UNSET:
             raise InvalidRequest("record batches are answered as they are stored: a filter needs JSON or NDJSON")
         return await _fetch_batches(services, where, start, query)
-    fetched = await services.fetch.fetch(where, start, _limits(query), query.on_out_of_range)
+    fetched = await services.fetch.fetch(where, start, limits_of(query), query.on_out_of_range)
     meta = query.fields == "meta"
     records = await _payloads(fetched, query.encoding, meta=meta)
     if media == JSON:
@@ -178,7 +178,8 @@ def _position(query: FetchQuery) -> Position:
     return Last(query.last) if query.last is not UNSET else EARLIEST
 
 
-def _limits(query: FetchQuery | FetchIn) -> Limits:
+def limits_of(query: FetchQuery | FetchIn) -> Limits:
+    """How much a fetch may give, and what it is to find. Raises FilterInvalid."""
     isolation = Isolation[query.isolation.upper()]
     wanted = compiled(query.filter)
     return Limits(query.max_records, query.max_bytes, query.min_bytes, query.wait_ms, isolation, wanted)
@@ -273,7 +274,7 @@ async def fetch_many(services: Services, request: web.Request, query: Any) -> we
     starts = [Start(services.topics.partition(one.topic, one.partition), one.offset) for one in wanted.partitions]
     if len({start.where for start in starts}) < len(starts):
         raise InvalidRequest("a partition is named twice")
-    answers = await services.fetch.fetch_many(starts, _limits(wanted))
+    answers = await services.fetch.fetch_many(starts, limits_of(wanted))
     failures = [answer for answer in answers if isinstance(answer, LogbrokerError)]
     if len(failures) == len(answers) and len({failure.code for failure in failures}) == 1:
         raise failures[0]

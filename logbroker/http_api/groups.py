@@ -153,7 +153,8 @@ async def list_groups(services: Services, request: web.Request, query: GroupsQue
 
 async def get_group(services: Services, request: web.Request, query: NoQuery) -> web.Response:
     """Describe a consumer group: its members, what they read, and how far it is behind."""
-    group_id, view = await _group(services, request)
+    group_id = request.match_info["group"]
+    view = await _view(services, group_id)
     lag = await _lag(services, group_id, view)
     return json_answer(
         GroupOut(
@@ -173,17 +174,20 @@ async def get_lag(services: Services, request: web.Request, query: LagQuery) -> 
     """How far a consumer group is behind, in records and in time."""
     if query.history is not UNSET:
         raise InvalidRequest("the history of a lag is not built yet: leave the parameter history out")
-    group_id, view = await _group(services, request)
-    return json_answer(await _lag(services, group_id, view))
+    return json_answer(await lag_out(services, request.match_info["group"]))
 
 
-async def _group(services: Services, request: web.Request) -> tuple[str, GroupView]:
-    """The group named in the path. Raises GroupNotFound."""
-    group_id = request.match_info["group"]
+async def lag_out(services: Services, group_id: str) -> LagOut:
+    """How far a group is behind, as it is told. Raises GroupNotFound."""
+    return await _lag(services, group_id, await _view(services, group_id))
+
+
+async def _view(services: Services, group_id: str) -> GroupView:
+    """A group. Raises GroupNotFound."""
     view = await services.groups.describe(group_id)
     if view.state is GroupState.DEAD:
         raise GroupNotFound(f"there is no consumer group {group_id!r}")
-    return group_id, view
+    return view
 
 
 async def _lag(services: Services, group_id: str, view: GroupView) -> LagOut:
