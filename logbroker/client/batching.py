@@ -13,7 +13,9 @@ from typing import Generic, NamedTuple, TypeVar
 from logbroker.client.calls.queues import GetQueue
 from logbroker.client.calls.records import Outgoing, Produce, ProducerId, RecordMetadata, RegisterProducer
 from logbroker.client.calls.topics import GetTopic
+from logbroker.client.durations import Instant, instant_ms
 from logbroker.client.flows import Flow, do, succeeded
+from logbroker.client.payloads import HeadersGiven, Key, record_of
 from logbroker.errors import InvalidRequest, LogbrokerError, Throttled
 from logbroker.model import ProducerStamp
 from logbroker.records.partitioner import partition_for_key
@@ -70,6 +72,21 @@ class Buffer(Generic[Ticket]):
             size += one.size
         self._bytes -= size
         return batch
+
+
+class Batch:
+    """Records that are written together, or not at all."""
+
+    def __init__(self, partition: int | None) -> None:
+        self._partition = partition
+        self.records: list[Outgoing] = []
+        self.metadata: list[RecordMetadata] = []
+        """Where each record stands, once the context is left."""
+
+    def add(self, value: object, *, key: Key = None, headers: HeadersGiven = (), timestamp: Instant | None = None) -> None:
+        """One more record. Raises InvalidRequest."""
+        at_ms = None if timestamp is None else instant_ms(timestamp)
+        self.records.append(Outgoing(record_of(value, key, headers, at_ms), self._partition))
 
 
 class Writing:

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal, TypeAlias
 
-from logbroker.client.durations import instant_ms
-from logbroker.errors import InvalidOffset
+from logbroker.client.durations import Instant, instant_ms
+from logbroker.errors import InvalidOffset, InvalidRequest
 
+Place: TypeAlias = Literal["earliest", "latest"]
 Start: TypeAlias = Literal["earliest", "latest"] | int | datetime | Mapping[int, int]
 """The start or the end, an offset, a time, or an offset for each partition."""
 
@@ -25,3 +26,16 @@ def position_of(start: Start) -> dict[str, Any]:
     if isinstance(start, Mapping):
         return {"offsets": dict(start)}
     raise InvalidOffset(f"{start!r} is no position: give earliest, latest, an offset, a datetime, or {{partition: offset}}")
+
+
+def target_of(offset: int | None, timestamp: Instant | None, at: Place | None) -> dict[str, Any]:
+    """Where a consumer is to go, in JSON. Raises InvalidRequest unless exactly one is given."""
+    given = {
+        "offset": offset,
+        "timestamp_ms": None if timestamp is None else instant_ms(timestamp),
+        "at": at,
+    }
+    named = {name: value for name, value in given.items() if value is not None}
+    if len(named) != 1:
+        raise InvalidRequest("give one of offset, timestamp and at")
+    return named

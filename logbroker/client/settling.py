@@ -4,6 +4,8 @@ What lives here: the decisions, equal for both clients. What may not: sending th
 Invariants: a message is settled once; at the end of a batch everything is settled, unless its lease was lost meanwhile.
 """
 
+import os
+import platform
 from collections.abc import Iterable, Sequence
 from uuid import uuid4
 
@@ -29,6 +31,11 @@ from logbroker.errors import InvalidRequest, LogbrokerError
 MAX_WAIT_MS = 60_000
 SEND_AT_ONCE = 1_000
 ERROR_CHARACTERS = 4_000
+
+
+def default_consumer() -> str:
+    """How a consumer is called that does not say: by machine and process."""
+    return f"{platform.node()}-{os.getpid()}"[:255]
 
 
 def message(

@@ -1,6 +1,6 @@
 """Topics, records and positions, in process."""
 
-from logbroker.broker.fetch import Limits, Start
+from logbroker.broker.fetch import Start
 from logbroker.broker.produce import Produced, Terms
 from logbroker.broker.services import Services
 from logbroker.broker.topics import TopicSize, kind_of
@@ -10,10 +10,9 @@ from logbroker.client.calls.base import Page, given
 from logbroker.client.payloads import Headers
 from logbroker.client.problems import refuse_if_all_failed
 from logbroker.embedded.handlers import carries_out, checked, told, whole
-from logbroker.engine.api import NO_PRODUCER, Isolation
+from logbroker.engine.api import NO_PRODUCER
 from logbroker.errors import InvalidRequest, LogbrokerError, UnknownTopicOrPartition
-from logbroker.filters import compile_filter
-from logbroker.http_api.fetch import FetchIn
+from logbroker.http_api.fetch import FetchIn, limits_of
 from logbroker.http_api.partitions import partition_or_damage
 from logbroker.http_api.payloads import MAX_RECORDS, RecordIn
 from logbroker.http_api.topics import TopicIn, TopicPatch, topic_out
@@ -110,13 +109,11 @@ async def fetch_many(services: Services, call: r.FetchMany) -> list[r.FetchedPar
             max_bytes=call.max_bytes,
             wait_ms=call.wait_ms,
             isolation=call.isolation,
+            filter=call.filter,
         ),
     )
-    asked = None if call.filter is None else compile_filter(call.filter)
     starts = [Start(services.topics.partition(one.topic, one.partition), one.offset) for one in call.positions]
-    isolation = Isolation[wanted.isolation.upper()]
-    limits = Limits(wanted.max_records, wanted.max_bytes, wait_ms=wanted.wait_ms, isolation=isolation, wanted=asked)
-    answers = await services.fetch.fetch_many(starts, limits)
+    answers = await services.fetch.fetch_many(starts, limits_of(wanted))
     refuse_if_all_failed(answers)
     return [
         r.FetchedPartition(position, [], position.offset, answer)

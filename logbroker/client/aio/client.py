@@ -4,12 +4,11 @@ What lives here: what hangs where. Subscriptions and services get objects of the
 driver.
 """
 
-import os
-import socket
 from collections.abc import AsyncGenerator, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
+from logbroker.client.aio.consumer import AsyncConsumer
 from logbroker.client.aio.dead_letters import AsyncOperations
 from logbroker.client.aio.driver import Carrier, Driver
 from logbroker.client.aio.producer import AsyncProducer
@@ -18,12 +17,15 @@ from logbroker.client.aio.queues import AsyncQueues
 from logbroker.client.aio.running import run_all
 from logbroker.client.aio.service import AsyncService
 from logbroker.client.aio.topics import AsyncTopics
+from logbroker.client.calls.groups import Reset
 from logbroker.client.calls.records import Record
 from logbroker.client.calls.services import Ask, Reply
 from logbroker.client.durations import Duration, to_ms
+from logbroker.client.membership import CommitMode, Membership
 from logbroker.client.payloads import HeadersGiven, Key, record_of
 from logbroker.client.positions import Start
 from logbroker.client.reading import TopicReader
+from logbroker.client.settling import default_consumer
 from logbroker.errors import InvalidRequest
 
 T = TypeVar("T")
@@ -37,11 +39,6 @@ def connect(url: str, *, timeout: Duration = "30s") -> "AsyncClient":
     from logbroker.client.aio.http import HttpCarrier  # aiohttp takes long to import, and in process it is not needed
 
     return AsyncClient(HttpCarrier(url, to_ms(timeout) / 1_000))
-
-
-def default_consumer() -> str:
-    """How a consumer is called that does not say: by machine and process."""
-    return f"{socket.gethostname()}-{os.getpid()}"
 
 
 class AsyncClient:
@@ -137,6 +134,24 @@ class AsyncClient:
         """
         reply = await self._driver(Ask(service, record_of(value, key, headers), to_ms(timeout)))
         return reply if type is None else reply.json(type)
+
+    def consumer(
+        self,
+        topic: str | Sequence[str],
+        *,
+        group: str,
+        start: Reset = "latest",
+        commit: CommitMode = "after",
+        session_timeout: Duration = "45s",
+    ) -> AsyncConsumer:
+        """A member of a consumer group, to be entered. ``start``: where to begin what the group has not committed for.
+
+        A member that was not heard of for ``session_timeout`` loses its partitions; heartbeats go by themselves.
+        """
+        topics = [topic] if isinstance(topic, str) else list(topic)
+        timeout_ms = to_ms(session_timeout)
+        membership = Membership(topics, group, start, commits=commit == "after", session_timeout_ms=timeout_ms)
+        return AsyncConsumer(self._driver, membership)
 
     def queue(self, name: str) -> AsyncQueue:
         """One queue. The broker is asked for nothing yet."""

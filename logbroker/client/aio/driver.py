@@ -3,9 +3,9 @@
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
-from logbroker.client.calls.base import Call
+from logbroker.client.calls.base import Call, Wait
 from logbroker.client.flows import Flow
 from logbroker.client.retrying import RETRIES, delays, may_try_again
 from logbroker.errors import Closed, LogbrokerError, UsedAfterFork
@@ -88,6 +88,9 @@ class Driver:
     async def __call__(self, call: Call[T]) -> T:
         """The answer of a call, tried again where that may help and does no harm."""
         self._refuse_fork()
+        if isinstance(call, Wait):
+            await asyncio.sleep(call.seconds)
+            return cast(T, None)
         for delay in delays(self._retries):
             if not self._is_open:
                 break

@@ -12,28 +12,13 @@ from types import TracebackType
 from typing import Self
 
 from logbroker.client.aio.driver import Driver
-from logbroker.client.batching import Buffer, Writing
+from logbroker.client.batching import Batch, Buffer, Writing
 from logbroker.client.calls.records import Outgoing, RecordMetadata
 from logbroker.client.durations import Duration, Instant, instant_ms, to_ms
 from logbroker.client.payloads import HeadersGiven, Key, record_of
 from logbroker.errors import Closed, LogbrokerError
 
 Ack = asyncio.Future[RecordMetadata]
-
-
-class Batch:
-    """Records that are written together, or not at all."""
-
-    def __init__(self, partition: int | None) -> None:
-        self._partition = partition
-        self.records: list[Outgoing] = []
-        self.metadata: list[RecordMetadata] = []
-        """Where each record stands, once the context is left."""
-
-    def add(self, value: object, *, key: Key = None, headers: HeadersGiven = (), timestamp: Instant | None = None) -> None:
-        """One more record. Raises InvalidRequest."""
-        at_ms = None if timestamp is None else instant_ms(timestamp)
-        self.records.append(Outgoing(record_of(value, key, headers, at_ms), self._partition))
 
 
 class AsyncProducer:

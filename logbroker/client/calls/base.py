@@ -58,6 +58,12 @@ class Done(Call[None], frozen=True):
         return None
 
 
+class Wait(Call[None], frozen=True):
+    """No call: so many seconds are let go by before a flow goes on. Drivers wait; carriers never see it."""
+
+    seconds: float
+
+
 class Page(msgspec.Struct, Generic[Item]):
     """One page of a list."""
 

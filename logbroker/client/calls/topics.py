@@ -1,7 +1,7 @@
 """Topics and their partitions."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -144,6 +144,3 @@ class FindOffset(Read[FoundOffset], frozen=True):
 
     def answer(self, body: bytes) -> FoundOffset:
         return msgspec.json.decode(body, type=FoundOffset)
-
-
-Place = Literal["earliest", "latest"]
