@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from logbroker.client.aio.client import connect as connect
     from logbroker.client.aio.worker import Context as Context
     from logbroker.client.aio.worker import Worker as Worker
+    from logbroker.client.blocking.client import Client as Client
     from logbroker.client.calls.messages import Delivery as Delivery
     from logbroker.client.calls.records import Record as Record
     from logbroker.client.calls.records import RecordMetadata as RecordMetadata
@@ -31,6 +32,7 @@ _PUBLIC = {
     "DeadLetter": "logbroker.client.handling",
     "Delivery": "logbroker.client.calls.messages",
     "Inbox": "logbroker.client.inbox",
+    "Client": "logbroker.client.blocking.client",
     "LogbrokerError": "logbroker.errors",
     "ManualClock": "logbroker.clock",
     "Record": "logbroker.client.calls.records",

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from logbroker.client.aio.client import AsyncClient as AsyncClient
     from logbroker.client.aio.client import connect as connect
+    from logbroker.client.blocking.client import Client as Client
 
 _WHERE = {
     "AsyncClient": "logbroker.client.aio.client",
+    "Client": "logbroker.client.blocking.client",
     "connect": "logbroker.client.aio.client",
 }
 

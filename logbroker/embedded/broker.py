@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any, Self
 
 from logbroker.client.aio.client import AsyncClient
+from logbroker.client.blocking.client import SyncClient
 from logbroker.clock import Clock
 from logbroker.config import BrokerConfig, TopicConfig, configured
 from logbroker.embedded.carrier import EmbeddedCarrier
+from logbroker.embedded.threaded import ThreadedCarrier
 from logbroker.errors import Closed
 from logbroker.log.files.memory import MemoryFiles
 from logbroker.node import DOOR_OFF, Node
@@ -54,12 +56,45 @@ class Broker(AsyncClient):
         files = MemoryFiles()
         return cls(EmbeddedCarrier(lambda: Node(config, topics, clock, files)))
 
+    @classmethod
+    def open_sync(
+        cls,
+        path: str | Path,
+        *,
+        clock: Clock | None = None,
+        topic_defaults: Mapping[str, Any] | None = None,
+        **settings: Any,
+    ) -> "SyncBroker":
+        """As ``open``, for code without an event loop."""
+        inner = cls.open(path, clock=clock, topic_defaults=topic_defaults, **settings)
+        return SyncBroker(ThreadedCarrier(inner._carrier))
+
     @property
     def node(self) -> Node:
         """The broker itself. Raises Closed before it is entered and after it is left."""
         if self._carrier.node is None:
             raise Closed
         return self._carrier.node
+
+    @property
+    def listeners(self) -> Mapping[str, str]:
+        """Where each open door listens, by its name."""
+        return self.node.listeners
+
+
+class SyncBroker(SyncClient):
+    """A broker and its synchronous client in one; ``Broker.open_sync`` makes it."""
+
+    def __init__(self, carrier: ThreadedCarrier) -> None:
+        super().__init__(carrier)
+        self._carrier = carrier
+
+    @property
+    def node(self) -> Node:
+        """The broker itself, which lives in another thread. Raises Closed as that of ``Broker``."""
+        if self._carrier.inner.node is None:
+            raise Closed
+        return self._carrier.inner.node
 
     @property
     def listeners(self) -> Mapping[str, str]:

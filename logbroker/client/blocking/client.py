@@ -1,0 +1,104 @@
+"""``Client(url)``: the synchronous client.
+
+What lives here: what hangs where. Subscriptions and services get objects of their own beside ``queue``, over the same
+driver.
+"""
+
+from collections.abc import Generator, Sequence
+from types import TracebackType
+from typing import Self
+
+from logbroker.client.blocking.consumer import Consumer
+from logbroker.client.blocking.dead_letters import Operations
+from logbroker.client.blocking.driver import Carrier, Driver
+from logbroker.client.blocking.http import HttpCarrier
+from logbroker.client.blocking.producer import Producer
+from logbroker.client.blocking.queue import Queue
+from logbroker.client.blocking.queues import Queues
+from logbroker.client.blocking.topics import Topics
+from logbroker.client.calls.groups import Reset
+from logbroker.client.calls.records import Record
+from logbroker.client.durations import Duration, to_ms
+from logbroker.client.membership import CommitMode, Membership
+from logbroker.client.positions import Start
+from logbroker.client.reading import TopicReader
+from logbroker.client.settling import default_consumer
+
+
+class SyncClient:
+    """A broker, as a client sees it. Use it as a context; leaving it closes producers and consumers that are open."""
+
+    def __init__(self, carrier: Carrier) -> None:
+        self._driver = Driver(carrier)
+        self.topics = Topics(self._driver)
+        self.queues = Queues(self._driver)
+        self.operations = Operations(self._driver)
+
+    def __enter__(self) -> Self:
+        self._driver.open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close what is open, and the client."""
+        self._driver.close()
+
+    def producer(self, topic: str, *, idempotent: bool = False, linger: Duration = 0) -> Producer:
+        """A producer, to be entered. ``linger``: how long a record waits for others to go with.
+
+        ``idempotent``: each record is written once although requests are repeated.
+        """
+        return Producer(self._driver, topic, idempotent=idempotent, linger=linger)
+
+    def read(
+        self,
+        topic: str,
+        *,
+        start: Start = "earliest",
+        follow: bool = False,
+        filter: str | None = None,
+        partitions: Sequence[int] | None = None,
+    ) -> Generator[Record, None, None]:
+        """The records of a topic, without a group: up to its present end, or with ``follow`` as they come.
+
+        Each partition is in order. Raises UnknownTopicOrPartition, OffsetOutOfRange, InvalidOffset.
+        """
+        reader = TopicReader(topic, start, follow=follow, filter=filter, partitions=partitions)
+        while (records := self._driver.run(reader.more())) is not None:
+            yield from records
+
+    def consumer(
+        self,
+        topic: str | Sequence[str],
+        *,
+        group: str,
+        start: Reset = "latest",
+        commit: CommitMode = "after",
+        session_timeout: Duration = "45s",
+    ) -> Consumer:
+        """A member of a consumer group, to be entered. ``start``: where to begin what the group has not committed for.
+
+        A member that was not heard of for ``session_timeout`` loses its partitions; heartbeats go by themselves.
+        """
+        topics = [topic] if isinstance(topic, str) else list(topic)
+        timeout_ms = to_ms(session_timeout)
+        membership = Membership(topics, group, start, commits=commit == "after", session_timeout_ms=timeout_ms)
+        return Consumer(self._driver, membership)
+
+    def queue(self, name: str) -> Queue:
+        """One queue. The broker is asked for nothing yet."""
+        return Queue(self._driver, name, default_consumer())
+
+
+class Client(SyncClient):
+    """A client of the broker at ``url``, to be entered: ``with Client(url) as lb``.
+
+    ``timeout`` bounds each answer, on top of what the broker was asked to wait. Raises InvalidRequest.
+    """
+
+    def __init__(self, url: str, *, timeout: Duration = "30s") -> None:
+        super().__init__(HttpCarrier(url, to_ms(timeout) / 1_000))

@@ -1,0 +1,185 @@
+"""``lb.queue(name)``: sending, receiving and settling messages.
+
+What lives here: calling. What may not: what becomes of unsettled messages (``settling``).
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import overload
+
+import msgspec
+
+from logbroker.client.blocking.dead_letters import DeadLetters
+from logbroker.client.blocking.driver import Driver
+from logbroker.client.calls.messages import (
+    Delivery,
+    MessageState,
+    OutgoingMessage,
+    PeekedMessage,
+    SentMessage,
+    Settlement,
+    Verb,
+)
+from logbroker.client.calls.queues import GetQueue, ListConsumers, Purge, QueueConsumer, QueueInfo, SetPaused
+from logbroker.client.durations import Duration, Instant, instant_ms, to_ms
+from logbroker.client.flows import all_pages
+from logbroker.client.payloads import HeadersGiven, Key
+from logbroker.client.settling import OpenReceipts, message, peek, receive, send_all, send_one, settle
+
+
+class Message(Delivery):
+    """A message that was received, and what can be done with it. Each of the verbs but ``extend`` settles it."""
+
+    batch: "Received"
+
+    def ack(self) -> None:
+        """It is done. Raises LeaseLost."""
+        self.batch.settle("ack", Settlement(self.receipt))
+
+    def nack(self, *, delay: Duration | None = None, error: str | None = None) -> None:
+        """It has failed: it comes back after ``delay`` or as the queue's policy says, or becomes a dead letter.
+
+        Raises LeaseLost.
+        """
+        self.batch.settle("nack", Settlement(self.receipt, None if delay is None else to_ms(delay), error))
+
+    def release(self) -> None:
+        """Give it back without counting a failure. Raises LeaseLost."""
+        self.batch.settle("release", Settlement(self.receipt))
+
+    def reject(self, reason: str = "") -> None:
+        """It will never succeed: make it a dead letter. Raises LeaseLost."""
+        self.batch.settle("reject", Settlement(self.receipt, error=reason))
+
+    def extend(self, visibility_timeout: Duration) -> int:
+        """Let its lease last so long from now; returns when it ends (wall clock, ms). Raises LeaseLost."""
+        entry = Settlement(self.receipt, lease_ms=to_ms(visibility_timeout))
+        expires_ms = self.batch.settle("extend", entry)
+        assert expires_ms is not None, "a lease that was extended ends"
+        self.receipt_expires_ms = expires_ms
+        return expires_ms
+
+
+class Received(Sequence[Message]):
+    """The messages of one receive. Leaving the context acks what is not settled; an exception nacks it instead."""
+
+    def __init__(self, driver: Driver, queue: str, deliveries: Sequence[Delivery]) -> None:
+        self._driver = driver
+        self._receipts = OpenReceipts(queue)
+        self._receipts.add(deliveries)
+        self._messages = [Message(**msgspec.structs.asdict(one), batch=self) for one in deliveries]
+
+    @overload
+    def __getitem__(self, index: int) -> Message: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Message]: ...
+
+    def __getitem__(self, index: int | slice) -> Message | Sequence[Message]:
+        return self._messages[index]
+
+    def __iter__(self) -> Iterator[Message]:
+        return iter(self._messages)
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    def settle(self, verb: Verb, entry: Settlement) -> int | None:
+        """Settle one message, or extend its lease. Raises LeaseLost."""
+        if verb != "extend":
+            self._receipts.settled(entry.receipt)
+        [outcome] = self._driver.run(settle(self._receipts.queue, verb, [entry]))
+        return outcome
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Ack what is not settled, or say that it has failed with ``error``. Raises LeaseLost when an ack came late."""
+        self._driver.run(self._receipts.end(error))
+
+
+class Queue:
+    """One queue. Making it asks the broker nothing."""
+
+    def __init__(self, driver: Driver, name: str, consumer: str) -> None:
+        self._driver = driver
+        self._consumer = consumer
+        self.name = name
+        self.dlq = DeadLetters(driver, name)
+
+    def send(
+        self,
+        value: object,
+        *,
+        key: Key = None,
+        headers: HeadersGiven = (),
+        priority: int = 0,
+        delay: Duration | None = None,
+        dedup_id: str | None = None,
+        ttl: Duration | None = None,
+    ) -> SentMessage:
+        """Send a message; it is durable on return. A ``dedup_id`` makes it safe to try again, and so that is done.
+
+        Raises QueueNotFound, QueueFull, MessageTooLarge, InvalidRequest.
+        """
+        one = message(value, key=key, headers=headers, priority=priority, delay=delay, dedup_id=dedup_id, ttl=ttl)
+        return self._driver.run(send_one(self.name, one))
+
+    def send_many(self, messages: Iterable[OutgoingMessage]) -> list[SentMessage]:
+        """Send messages that ``logbroker.message`` made.
+
+        Raises the first error, with all outcomes in its ``fields["results"]``.
+        """
+        return self._driver.run(send_all(self.name, messages))
+
+    @contextmanager
+    def receive(
+        self, max: int = 1, *, wait: Duration = 0, visibility_timeout: Duration | None = None, consumer: str | None = None
+    ) -> Iterator[Received]:
+        """Up to ``max`` messages, perhaps none after ``wait``. At the end of the context what is not settled is acked;
+        after an exception it is nacked, after a cancellation released. Raises QueueNotFound, InvalidRequest.
+        """
+        received = self.lease(max, wait=wait, visibility_timeout=visibility_timeout, consumer=consumer)
+        try:
+            yield received
+        except BaseException as error:
+            received.end(error)
+            raise
+        received.end()
+
+    def lease(
+        self, max: int = 1, *, wait: Duration = 0, visibility_timeout: Duration | None = None, consumer: str | None = None
+    ) -> Received:
+        """As ``receive`` without a context: the caller settles every message, or lets its lease run out."""
+        flow = receive(self.name, max, wait, visibility_timeout, consumer or self._consumer)
+        return Received(self._driver, self.name, self._driver.run(flow))
+
+    def peek(
+        self,
+        state: MessageState = "ready",
+        *,
+        limit: int = 100,
+        key: str | None = None,
+        reason: str | None = None,
+        error: str | None = None,
+    ) -> list[PeekedMessage]:
+        """Messages in a state that match every part given; ``error`` is a part of the last one. Looking has no effect."""
+        return self._driver.run(peek(self.name, state, limit, key, reason, error))
+
+    def stats(self) -> QueueInfo:
+        """Settings, counts and totals. Raises QueueNotFound."""
+        return self._driver(GetQueue(self.name))
+
+    def consumers(self) -> list[QueueConsumer]:
+        """Who receives, and how that goes."""
+        return self._driver.run(all_pages(lambda token: ListConsumers(self.name, token)))
+
+    def purge(self, *, before: Instant | None = None) -> None:
+        """Drop everything that waits, or what was sent before an instant; leases are void, dead letters stay."""
+        self._driver(Purge(self.name, None if before is None else instant_ms(before)))
+
+    def pause(self) -> None:
+        """Deliver nothing until it is resumed."""
+        self._driver(SetPaused(self.name, True))
+
+    def resume(self) -> None:
+        """Deliver again."""
+        self._driver(SetPaused(self.name, False))
