@@ -11,7 +11,8 @@ import pytest_asyncio
 from logbroker import AsyncClient, Broker, Client, connect
 from tests.client.shim import Facade
 
-CARRIERS = ("embedded", "http", "sync-http", "sync-embedded")
+ASYNCHRONOUS = ("embedded", "http")
+CARRIERS = (*ASYNCHRONOUS, "sync-http", "sync-embedded")
 SETTINGS: dict[str, Any] = {"max_partitions": 100}
 
 

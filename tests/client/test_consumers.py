@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from logbroker import AsyncClient
-from logbroker.errors import Closed, GroupNotFound, IllegalGeneration, InvalidRequest, OffsetOutOfRange
+from logbroker.errors import Closed, GroupNotFound, IllegalGeneration, InvalidRequest, NoResponders, OffsetOutOfRange
 
 pytestmark = pytest.mark.asyncio
 
@@ -235,3 +235,8 @@ async def test_how_far_a_group_is_behind(lb: AsyncClient) -> None:
     async with lb.consumer("orders", group="billing") as consumer:
         lag = await consumer.lag()
         assert (lag.group, lag.lag, [one.end for one in lag.partitions]) == ("billing", 3, [5])
+
+
+async def test_a_question_that_nobody_listens_to_is_refused_at_once(lb: AsyncClient) -> None:
+    with pytest.raises(NoResponders):
+        await lb.request("pricing", {"sku": "tea"}, timeout=1)

@@ -31,8 +31,8 @@ PAIRS: list[tuple[type, type]] = [
     (producer.AsyncProducer, sync_producer.Producer),
     (consumer.AsyncConsumer, sync_consumer.Consumer),
 ]
-ASYNCHRONOUS_ONLY = {"run", "worker"}
-"""Handlers of a queue run on a loop; a synchronous one runs in a thread of it."""
+ASYNCHRONOUS_ONLY = {"run", "service", "worker"}
+"""Handlers of a queue or service run on a loop; a synchronous one runs in a thread of it."""
 _SAME = {"__aenter__": "__enter__", "__aexit__": "__exit__", "__aiter__": "__iter__", "__anext__": "__next__"}
 
 

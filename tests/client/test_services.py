@@ -10,8 +10,12 @@ import pytest
 from logbroker import AsyncClient
 from logbroker.client.calls.services import Asked, Reply
 from logbroker.errors import InvalidRequest, NoResponders, RemoteError, RequestTimeout
+from tests.client.conftest import ASYNCHRONOUS
 
-pytestmark = pytest.mark.asyncio
+pytestmark = [
+    pytest.mark.asyncio,
+    pytest.mark.parametrize("lb", ASYNCHRONOUS, indirect=True),  # handlers run on a loop
+]
 
 
 class PriceOf(msgspec.Struct):

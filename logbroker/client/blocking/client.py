@@ -6,7 +6,7 @@ driver.
 
 from collections.abc import Generator, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Any, Self, TypeVar, overload
 
 from logbroker.client.blocking.consumer import Consumer
 from logbroker.client.blocking.dead_letters import Operations
@@ -18,11 +18,15 @@ from logbroker.client.blocking.queues import Queues
 from logbroker.client.blocking.topics import Topics
 from logbroker.client.calls.groups import Reset
 from logbroker.client.calls.records import Record
+from logbroker.client.calls.services import Ask, Reply
 from logbroker.client.durations import Duration, to_ms
 from logbroker.client.membership import CommitMode, Membership
+from logbroker.client.payloads import HeadersGiven, Key, record_of
 from logbroker.client.positions import Start
 from logbroker.client.reading import TopicReader
 from logbroker.client.settling import default_consumer
+
+T = TypeVar("T")
 
 
 class SyncClient:
@@ -88,6 +92,40 @@ class SyncClient:
         timeout_ms = to_ms(session_timeout)
         membership = Membership(topics, group, start, commits=commit == "after", session_timeout_ms=timeout_ms)
         return Consumer(self._driver, membership)
+
+    @overload
+    def request(
+        self, service: str, value: object, *, timeout: Duration = ..., key: Key = ..., headers: HeadersGiven = ...
+    ) -> Reply: ...
+
+    @overload
+    def request(
+        self,
+        service: str,
+        value: object,
+        *,
+        timeout: Duration = ...,
+        key: Key = ...,
+        headers: HeadersGiven = ...,
+        type: type[T],
+    ) -> T: ...
+
+    def request(
+        self,
+        service: str,
+        value: object,
+        *,
+        timeout: Duration = "30s",
+        key: Key = None,
+        headers: HeadersGiven = (),
+        type: Any = None,
+    ) -> Any:
+        """Ask a service, and wait for its answer, whose value is parsed as ``type`` where one is given.
+
+        Raises NoResponders at once when nobody listens, RequestTimeout, RemoteError with what went wrong over there.
+        """
+        reply = self._driver(Ask(service, record_of(value, key, headers), to_ms(timeout)))
+        return reply if type is None else reply.json(type)
 
     def queue(self, name: str) -> Queue:
         """One queue. The broker is asked for nothing yet."""
