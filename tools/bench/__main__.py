@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tools.bench import (
     fanout,
+    filters,
     http,
     kafka,
     kafka_scale,
@@ -24,6 +25,7 @@ from tools.bench.servers.process import Missing
 
 BENCHMARKS: dict[str, Callable[[Path], list[Figure]]] = {
     "fanout": fanout.run,
+    "filters": filters.run,
     "log": log.run,
     "http": http.run,
     "kafka": kafka.run,
