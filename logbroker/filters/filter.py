@@ -31,7 +31,9 @@ _MAX_LIGHT_SCANS = 8
 _WORD = re.compile(r"[A-Za-z_]\w*")
 _LOOP = re.compile(r"\.\s*(?:all|exists|exists_one|existsOne|map|filter)\s*\(|\bcel\b")
 _SCAN = re.compile(r"\.\s*(?:matches|contains|startsWith|endsWith)\s*\(|\bmatches\s*\(|\+")
-_LONG_NUMBER = re.compile(rb"\d{19}")
+_FIELD = re.compile(r"""\bvalue\s*(?:\.\s*([A-Za-z_]\w*)(?!\w|\s*\()|\[\s*"([^"\\\n]*)"\s*\])""")
+_NOT_FOR_CEL = re.compile(rb"\d{19}|\\u0000")
+"""What the library cannot take in: whole numbers beyond 64 bits, and strings with a zero byte, which it would cut there."""
 _HEADER_IS = re.compile(r"""headers(?:\.([A-Za-z_]\w*)|\["([^"\\\n]*)"\])\s*==\s*"([^"\\\n]*)\"""")
 
 _decode_json = msgspec.json.Decoder().decode
@@ -51,7 +53,7 @@ Getter = Callable[[StoredRecord, TopicPartition, DeadLetterFacts | None], Any]
 class Filter:
     """An expression, ready to be asked about records. Made by ``compile_filter`` alone."""
 
-    __slots__ = ("_direct", "_getters", "_max_bytes", "_program", "heavy", "text")
+    __slots__ = ("_direct", "_fields", "_getters", "_max_bytes", "_program", "heavy", "text")
 
     def __init__(self, text: str, program: cel.Program) -> None:
         self.text = text
@@ -62,6 +64,7 @@ class Filter:
         self._getters = [(name, get) for name, get in _GETTERS.items() if name in words]
         self._max_bytes = MAX_HEAVY_BYTES if self.heavy else MAX_VALUE_BYTES if "value" in words else None
         self._direct = _direct(text)
+        self._fields = _fields(text)
 
     def __repr__(self) -> str:
         return f"Filter({self.text!r})"
@@ -85,6 +88,10 @@ class Filter:
 
     def _variables(self, record: StoredRecord, where: TopicPartition, letter: DeadLetterFacts | None) -> Mapping[str, Any]:
         variables = {name: get(record, where, letter) for name, get in self._getters}
+        if self._fields is not None:
+            value = variables["value"]
+            if type(value) is dict:
+                variables["value"] = {name: value[name] for name in self._fields if name in value}
         if letter is None:
             for name in _OF_LETTERS:
                 variables.pop(name, None)
@@ -102,8 +109,8 @@ def compile_filter(text: str) -> Filter:
         raise FilterInvalid(f"the filter is {size} bytes long; at most {MAX_FILTER_BYTES} are accepted")
     if not text.strip():
         raise FilterInvalid("the filter is empty: leave it out to get every record", line=1, column=1)
-    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
-        raise FilterInvalid("the filter is not valid Unicode text")
+    if "\0" in text or (not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)):
+        raise FilterInvalid("the filter is not text: it holds a zero or half a character")
     return Filter(text, cel.compile_program(text))
 
 
@@ -117,7 +124,7 @@ def _direct(text: str) -> Callable[[Iterable[Header]], Verdict] | None:
     def verdict(headers: Iterable[Header]) -> Verdict:
         seen, last = False, None
         for header in headers:
-            if header.name == name:
+            if header.name == name or ("\0" in header.name and _name(header.name) == name):
                 seen, last = True, header.value
         if not seen:
             return Verdict.ERROR
@@ -126,19 +133,35 @@ def _direct(text: str) -> Callable[[Iterable[Header]], Verdict] | None:
     return verdict
 
 
+def _fields(text: str) -> frozenset[str] | None:
+    """The fields of ``value`` that an expression can look at, None for any.
+
+    The library takes in all of a value before it looks at any of it, which is most of the cost of a filter on large ones.
+    """
+    found = _FIELD.findall(text)
+    if not found or len(found) < _WORD.findall(text).count("value"):
+        return None
+    return frozenset(dotted or quoted for dotted, quoted in found)
+
+
 # -- variables -------------------------------------------------------------------------------------------------------
 
 
 def text_of(data: bytes) -> str:
-    """The text of bytes that are UTF-8, else their base64."""
+    """The text of bytes that are UTF-8 without a zero byte, else their base64."""
     try:
-        return data.decode()
+        text = data.decode()
     except UnicodeDecodeError:
         return base64.b64encode(data).decode()
+    return text if "\0" not in text else base64.b64encode(data).decode()
 
 
 def _headers(record: StoredRecord, where: TopicPartition, letter: DeadLetterFacts | None) -> Mapping[str, str | None]:
-    return {name: None if value is None else text_of(value) for name, value in record.headers}
+    return {_name(name): None if value is None else text_of(value) for name, value in record.headers}
+
+
+def _name(name: str) -> str:
+    return name if "\0" not in name else text_of(name.encode())
 
 
 def _value(record: StoredRecord, where: TopicPartition, letter: DeadLetterFacts | None) -> Any:
@@ -149,17 +172,19 @@ def _value(record: StoredRecord, where: TopicPartition, letter: DeadLetterFacts 
         parsed = _decode_json(data)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return text_of(data)
-    return _narrowed(parsed) if _LONG_NUMBER.search(data) else parsed
+    return _for_cel(parsed) if _NOT_FOR_CEL.search(data) else parsed
 
 
-def _narrowed(value: Any) -> Any:
-    """With whole numbers beyond 64 bits as floating point: CEL has no larger ones, and would fail on the record."""
+def _for_cel(value: Any) -> Any:
+    """With whole numbers beyond 64 bits as floating point, and strings with a zero byte as base64."""
+    if isinstance(value, str):
+        return text_of(value.encode())
     if isinstance(value, int) and not isinstance(value, bool):
         return value if -INT64_MAX - 1 <= value <= INT64_MAX else _as_float(value)
     if isinstance(value, list):
-        return [_narrowed(one) for one in value]
+        return [_for_cel(one) for one in value]
     if isinstance(value, dict):
-        return {name: _narrowed(one) for name, one in value.items()}
+        return {text_of(name.encode()): _for_cel(one) for name, one in value.items()}
     return value
 
 
@@ -185,7 +210,7 @@ _GETTERS: Mapping[str, Getter] = {
     "offset": lambda record, where, letter: record.offset,
     "partition": lambda record, where, letter: where.partition,
     "topic": lambda record, where, letter: where.topic,
-    "error": lambda record, where, letter: letter and letter.error,
+    "error": lambda record, where, letter: letter and letter.error and letter.error.replace("\0", "\ufffd"),
     "failures": lambda record, where, letter: letter and letter.failures,
     "reason": lambda record, where, letter: letter and letter.reason,
 }

@@ -6,6 +6,8 @@ What lives here: making one expression of them. What may not: compiling it.
 import json
 from collections.abc import Iterable
 
+from logbroker.filters.filter import text_of
+
 
 def combined(expression: str | None, key: str | None, headers: Iterable[tuple[str, str]]) -> str | None:
     """One expression for all that is wanted, None where everything is. ``headers`` are names and values."""
@@ -17,5 +19,5 @@ def combined(expression: str | None, key: str | None, headers: Iterable[tuple[st
 
 
 def _literal(text: str) -> str:
-    """The text as a string of CEL, whose escapes are those of JSON."""
-    return json.dumps(text, ensure_ascii=False)
+    """The text, as a filter sees it, as a string of CEL, whose escapes are those of JSON."""
+    return json.dumps(text_of(text.encode()), ensure_ascii=False)

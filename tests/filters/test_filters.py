@@ -47,6 +47,12 @@ def verdict(text: str, one: StoredRecord, letter: DeadLetterFacts | None = None)
         ('value == "/w=="', record(b"\xff")),
         ("value == null", record(None)),
         ("value.big > 1.0", record(b'{"big":123456789012345678901234567890}')),
+        (
+            'key == "YQBi" && headers == {"a": "YQBi", "YQA=": "c"}',
+            record(key=b"a\0b", headers=[("a", b"a\0b"), ("a\0", b"c")]),
+        ),
+        ('value == {"a": "YQBi", "YQBi": 1} && value != "a"', record(b'{"a":"a\\u0000b","a\\u0000b":1}')),
+        ('value == "YQBi"', record(b"a\0b")),
         ("value.n == 9223372036854775807", record(b'{"n":9223372036854775807}')),
         ("timestamp == 1700000000000 && offset == 7 && partition == 2 && topic == 'orders'", record()),
         ("has(value.a) ? value.a == 1 : true", record(b'{"b":1}')),
@@ -112,6 +118,7 @@ def test_a_bad_expression_is_refused_with_its_place(text: str, line: int, column
         "value" + ".a" * 1000 + " == 1",
         "1" + "+1" * 1000 + " == 1",
         "'\ud800' == key",
+        "true\0",
     ],
 )
 def test_an_expression_that_is_too_long_or_too_deep_is_refused(text: str) -> None:
@@ -201,3 +208,47 @@ def test_what_one_record_may_cost_is_bounded() -> None:
     assert heavy.verdict(record(b"a" * (MAX_HEAVY_BYTES + 1)), WHERE) is ERROR
     assert compile_filter("key.contains('a')" + " || key.contains('a')" * 8).heavy
     assert not compile_filter("value.kind == 'order' && key.contains('a')").heavy
+
+
+FIELDS = [
+    "value.a == 1",
+    'value["a"] == 1 || value.b == "x"',
+    "has(value.a) && value.b.c == 2",
+    "value.a.value == 1",
+    "value . a == value.b",
+    "size(value) == 1",
+    "value.exists(x, x == 'a')",
+    "value[key] == 1",
+    "value.a in [1] || 'value.b' == key",
+    "value == {'a': 1}",
+]
+VALUES_OF_FIELDS = st.dictionaries(
+    st.sampled_from(["a", "b", "c", "value"]),
+    st.sampled_from([1, "x", None, 2**70, {"c": 2}, {"value": 1}, [1], "\0"]),
+    max_size=4,
+)
+
+
+@given(st.sampled_from(FIELDS), VALUES_OF_FIELDS | st.sampled_from(["a", 1, None]), st.sampled_from([b"a", b"value.b"]))
+def test_leaving_out_fields_that_are_not_looked_at_changes_no_verdict(text: str, value: object, key: bytes) -> None:
+    one = record(json.dumps(value).encode(), key)
+    asked, whole = compile_filter(text), compile_filter(f"({text}) || (key == 'never' && size(value) == 0)")
+    assert whole._fields is None
+    assert asked.verdict(one, WHERE) is whole.verdict(one, WHERE)
+
+
+@pytest.mark.parametrize(
+    ("text", "fields"),
+    [
+        ("value.a == 1", {"a"}),
+        ('value["a b"] == value.c.d', {"a b", "c"}),
+        ("value.items.exists(i, i.sku == 'x')", {"items"}),
+        ("value.exists(i, i == 'x')", None),
+        ("value.a == 1 && value == 2", None),
+        ("value[key] == 1", None),
+        ("value['a'] == 1", None),
+        ("key == 'a'", None),
+    ],
+)
+def test_the_fields_an_expression_looks_at_are_known(text: str, fields: set[str] | None) -> None:
+    assert compile_filter(text)._fields == (None if fields is None else frozenset(fields))
