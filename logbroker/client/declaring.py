@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from logbroker.client.calls.queues import GetQueue, ListQueues, PutQueue, QueueInfo
+from logbroker.client.calls.subscriptions import GetSubscription, PutSubscription, SubscriptionInfo
 from logbroker.client.calls.topics import GetTopic, ListTopics, PutTopic, Topic, TopicSummary
 from logbroker.client.durations import Duration, to_ms
 from logbroker.client.flows import Flow, all_pages, do, in_ms
@@ -17,6 +18,7 @@ from logbroker.errors import ConfigConflict
 
 TOPIC_DURATIONS: Final = frozenset(name.removesuffix("_ms") for name in TOPIC_SETTINGS if name.endswith("_ms"))
 QUEUE_DURATIONS: Final = frozenset({"visibility_timeout", "message_ttl", "dedup_window"})
+SUBSCRIPTION_DURATIONS: Final = frozenset({"ack_deadline", "retain_unacked"})
 RETRY_DURATIONS: Final = frozenset({"initial", "max", "delays"})
 
 
@@ -39,6 +41,27 @@ def queue_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(told.get("retry"), Mapping):
         told["retry"] = in_ms(told["retry"], RETRY_DURATIONS, _retry_ms)
     return told
+
+
+def subscription_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a subscription in the broker's words."""
+    told = in_ms(settings, SUBSCRIPTION_DURATIONS, to_ms)
+    if isinstance(told.get("retry"), Mapping):
+        told["retry"] = in_ms(told["retry"], RETRY_DURATIONS, _retry_ms)
+    return told
+
+
+def create_subscription(
+    name: str, topic: str, start: Start | None, settings: Mapping[str, Any], *, if_not_exists: bool
+) -> Flow[SubscriptionInfo]:
+    """A subscription as declared; any of that name where ``if_not_exists``."""
+    declared = {"topic": topic, **subscription_settings(settings)}
+    try:
+        return (yield from do(PutSubscription(name, declared, None if start is None else position_of(start))))
+    except ConfigConflict:
+        if not if_not_exists:
+            raise
+    return (yield from do(GetSubscription(name)))
 
 
 def create_topic(name: str, partitions: int | None, settings: Mapping[str, Any], *, if_not_exists: bool) -> Flow[Topic]:

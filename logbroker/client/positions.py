@@ -11,12 +11,22 @@ from logbroker.client.durations import Instant, instant_ms
 from logbroker.errors import InvalidOffset, InvalidRequest
 
 Place: TypeAlias = Literal["earliest", "latest"]
-Start: TypeAlias = Literal["earliest", "latest"] | int | datetime | Mapping[int, int]
-"""The start or the end, an offset, a time, or an offset for each partition."""
+
+
+class Snapshot(str):
+    """The place that a snapshot of this name keeps."""
+
+    __slots__ = ()
+
+
+Start: TypeAlias = Literal["earliest", "latest"] | int | datetime | Mapping[int, int] | Snapshot
+"""The start or the end, an offset, a time, an offset for each partition, or a snapshot (of subscriptions only)."""
 
 
 def position_of(start: Start) -> dict[str, Any]:
     """A position in JSON. Raises InvalidOffset."""
+    if isinstance(start, Snapshot):
+        return {"snapshot": str(start)}
     if start in ("earliest", "latest"):
         return {"at": start}
     if isinstance(start, datetime):

@@ -12,6 +12,7 @@ from uuid import uuid4
 from logbroker.client.calls.messages import (
     MAX_RECEIVE,
     Delivery,
+    Kind,
     MessageState,
     OutgoingMessage,
     Peek,
@@ -74,7 +75,7 @@ def send_one(queue: str, message: OutgoingMessage) -> Flow[SentMessage]:
 
 
 def receive(
-    queue: str, limit: int, wait: Duration, visibility_timeout: Duration | None, consumer: str
+    queue: str, limit: int, wait: Duration, visibility_timeout: Duration | None, consumer: str, kind: Kind = "queues"
 ) -> Flow[list[Delivery]]:
     """Lease messages. A wait that is longer than one call takes is made of several."""
     if not 1 <= limit <= MAX_RECEIVE:
@@ -83,30 +84,37 @@ def receive(
     left_ms = to_ms(wait)
     while True:
         wait_ms = min(left_ms, MAX_WAIT_MS)
-        got = yield from do(Receive(queue, limit, wait_ms, consumer, uuid4().hex, lease_ms))
+        got = yield from do(Receive(queue, limit, wait_ms, consumer, uuid4().hex, lease_ms, kind))
         left_ms -= wait_ms
         if got or left_ms <= 0:
             return got
 
 
-def settle(queue: str, verb: Verb, entries: Sequence[Settlement]) -> Flow[list[int | None]]:
+def settle(queue: str, verb: Verb, entries: Sequence[Settlement], kind: Kind = "queues") -> Flow[list[int | None]]:
     """Settle deliveries. Raises the first error, with all outcomes in ``fields["results"]``."""
-    return succeeded((yield from do(Settle(queue, verb, entries)))) if entries else []
+    return succeeded((yield from do(Settle(queue, verb, entries, kind)))) if entries else []
 
 
 def peek(
-    queue: str, state: MessageState, limit: int, key: str | None, reason: str | None, error: str | None
+    queue: str,
+    state: MessageState,
+    limit: int,
+    key: str | None,
+    reason: str | None,
+    error: str | None,
+    kind: Kind = "queues",
 ) -> Flow[list[PeekedMessage]]:
     """Messages of a state, at most ``limit``."""
     size = max(1, min(limit, MAX_RECEIVE))
-    return all_pages(lambda token: Peek(queue, state, size, key, reason, error, token), limit)
+    return all_pages(lambda token: Peek(queue, state, size, key, reason, error, token, kind), limit)
 
 
 class OpenReceipts:
     """The receipts of a batch that are not settled yet."""
 
-    def __init__(self, queue: str) -> None:
+    def __init__(self, queue: str, kind: Kind = "queues") -> None:
         self.queue = queue
+        self.kind = kind
         self._open: dict[str, None] = {}
 
     def add(self, deliveries: Iterable[Delivery]) -> None:
@@ -126,13 +134,13 @@ class OpenReceipts:
         if not rest:
             return
         if error is None:
-            yield from settle(self.queue, "ack", [Settlement(receipt) for receipt in rest])
+            yield from settle(self.queue, "ack", [Settlement(receipt) for receipt in rest], self.kind)
             return
         try:
             if isinstance(error, Exception):
                 text = f"{type(error).__name__}: {error}"[:ERROR_CHARACTERS]
-                yield from settle(self.queue, "nack", [Settlement(receipt, error=text) for receipt in rest])
+                yield from settle(self.queue, "nack", [Settlement(receipt, error=text) for receipt in rest], self.kind)
             else:
-                yield from settle(self.queue, "release", [Settlement(receipt) for receipt in rest])
+                yield from settle(self.queue, "release", [Settlement(receipt) for receipt in rest], self.kind)
         except LogbrokerError:
             return  # the exception of the caller says more; the leases run out by themselves

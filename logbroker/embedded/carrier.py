@@ -8,14 +8,14 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 from logbroker.client.calls.base import Call
-from logbroker.embedded import groups, queues, services, topics  # their handlers enter themselves
+from logbroker.embedded import groups, queues, services, subscriptions, topics  # their handlers enter themselves
 from logbroker.embedded.handlers import HANDLERS
 from logbroker.errors import Recovering
 from logbroker.node import Node
 
 T = TypeVar("T")
 
-PARTS = (groups, queues, services, topics)
+PARTS = (groups, queues, services, subscriptions, topics)
 """The modules with handlers."""
 
 
@@ -42,6 +42,7 @@ class EmbeddedCarrier:
         if node.services is not None:
             node.services.lifecycle.closing.set()
             node.services.queues.end_waiting()
+            node.services.subscriptions.end_waiting()
             node.services.request_reply.end_waiting()
         if self._running:
             await asyncio.wait(self._running)

@@ -18,7 +18,7 @@ from logbroker.http_api.queue_messages import ExtendEntry, NackEntry, ReceiveIn,
 from logbroker.http_api.queue_payloads import MessageIn
 from logbroker.http_api.queue_peek import PeekQuery, cursor_from, cursor_token, filter_of, peeked_out
 from logbroker.http_api.queues import QueueIn, queue_out, start_of
-from logbroker.queues.dispatcher import Received, Sent, Want
+from logbroker.queues.dispatcher import Dispatcher, Received, Sent, Want
 from logbroker.queues.dispatcher.peeking import Cursor
 from logbroker.queues.peeks import MessageState, Peeked
 from logbroker.queues.positions import Receipt
@@ -103,9 +103,13 @@ def _message(one: m.OutgoingMessage, now_ms: int) -> QueueMessage:
     return QueueMessage(one.record, one.priority, due_ms, one.dedup_id, one.ttl_ms)
 
 
+def _view(services: Services, name: str, kind: m.Kind) -> Dispatcher:
+    return services.queues.get(name) if kind == "queues" else services.subscriptions.get(name)
+
+
 @carries_out(m.Receive)
 async def receive(services: Services, call: m.Receive) -> list[m.Delivery]:
-    queue = services.queues.get(call.queue)
+    queue = _view(services, call.queue, call.kind)
     checked(
         ReceiveIn,
         given(
@@ -140,7 +144,7 @@ def _delivery(one: Received) -> m.Delivery:
 
 @carries_out(m.Settle)
 async def settle(services: Services, call: m.Settle) -> list[m.Settled | LogbrokerError]:
-    queue = services.queues.get(call.queue)
+    queue = _view(services, call.queue, call.kind)
     _check(call)
     receipts = [Receipt.parse(one.receipt) for one in call.entries]
     outcomes: Sequence[m.Settled | LogbrokerError]
@@ -173,7 +177,7 @@ def _check(call: m.Settle) -> None:
 
 @carries_out(m.Peek)
 async def peek(services: Services, call: m.Peek) -> Page[m.PeekedMessage]:
-    queue = services.queues.get(call.queue)
+    queue = _view(services, call.queue, call.kind)
     wanted = checked(
         PeekQuery, given(state=call.state, page_size=call.limit, key=call.key, reason=call.reason, error=call.error)
     )
@@ -191,7 +195,7 @@ def _peeked(one: Peeked) -> m.PeekedMessage:
 
 @carries_out(d.Redrive)
 async def redrive(services: Services, call: d.Redrive) -> d.Redriven:
-    services.queues.get(call.queue)
+    _view(services, call.queue, call.kind)
     selection = selection_of(checked(RedriveIn, given(**call.selection.body(), rate=call.rate)))
     if call.dry_run:
         matched, sample = await services.letter_jobs.count(call.queue, selection)
@@ -202,7 +206,7 @@ async def redrive(services: Services, call: d.Redrive) -> d.Redriven:
 
 @carries_out(d.Discard)
 async def discard(services: Services, call: d.Discard) -> d.Operation:
-    services.queues.get(call.queue)
+    _view(services, call.queue, call.kind)
     selection = selection_of(checked(DiscardIn, given(**call.selection.body())))
     return told(operation_out(await services.letter_jobs.begin("discard", call.queue, selection)), d.Operation)
 

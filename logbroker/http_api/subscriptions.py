@@ -150,14 +150,13 @@ _snapshot_decoder = msgspec.json.Decoder(SnapshotIn)
 async def list_subscriptions(services: Services, request: web.Request, query: QueuesQuery) -> web.Response:
     """List subscriptions."""
     page, token = page_of(services.subscriptions.list(query.prefix), lambda one: one.definition.name, query)
-    return json_answer(SubscriptionsOut([await _told(services, one) for one in page], token))
+    return json_answer(SubscriptionsOut([await subscription_out(services, one) for one in page], token))
 
 
 async def put_subscription(services: Services, request: web.Request, query: DeclareQuery) -> web.Response:
     """Create a subscription over a topic, or make sure that it is as declared."""
     wanted = await read_json(request, _subscription_decoder)
-    settings = SubscriptionSettings(**{name: getattr(wanted, name) for name in SubscriptionSettings.__struct_fields__})
-    start = LATEST if wanted.start is UNSET else _target(wanted.start)
+    settings, start = settings_and_start(wanted)
     subscription, created = await services.subscriptions.ensure(
         request.match_info["subscription"], settings, start, tag=tag_in(request), replace=query.replace
     )
@@ -189,7 +188,7 @@ async def delete_subscription(services: Services, request: web.Request, query: D
 async def seek(services: Services, request: web.Request, query: NoQuery) -> web.Response:
     """Go to another place in the topic; by default only say what that would do."""
     wanted = await read_json(request, _seek_decoder)
-    name, target = request.match_info["subscription"], _target(wanted.to)
+    name, target = request.match_info["subscription"], target_of(wanted.to)
     if wanted.dry_run:
         leaps = await services.subscriptions.plan(name, target)
     else:
@@ -197,7 +196,14 @@ async def seek(services: Services, request: web.Request, query: NoQuery) -> web.
     return json_answer(SubscriptionSeekOut(wanted.dry_run, [_leap(one) for one in leaps]))
 
 
-def _target(given: PlaceIn) -> Target:
+def settings_and_start(wanted: SubscriptionIn) -> tuple[SubscriptionSettings, Target]:
+    """A declaration, taken apart."""
+    settings = SubscriptionSettings(**{name: getattr(wanted, name) for name in SubscriptionSettings.__struct_fields__})
+    return settings, LATEST if wanted.start is UNSET else target_of(wanted.start)
+
+
+def target_of(given: PlaceIn) -> Target:
+    """The place that is meant. Raises InvalidRequest unless it is one."""
     if given.snapshot is UNSET:
         return start_of(given)
     if any(getattr(given, name) is not UNSET for name in StartIn.__struct_fields__):
@@ -211,10 +217,11 @@ def _leap(leap: Leap) -> LeapOut:
 
 async def _described(services: Services, subscription: Subscription, status: int) -> web.Response:
     tag = services.subscriptions.tag_of(subscription)
-    return json_answer(await _told(services, subscription), status, {"ETag": f'"{tag}"'})
+    return json_answer(await subscription_out(services, subscription), status, {"ETag": f'"{tag}"'})
 
 
-async def _told(services: Services, subscription: Subscription) -> SubscriptionOut:
+async def subscription_out(services: Services, subscription: Subscription) -> SubscriptionOut:
+    """A subscription as it is told."""
     definition = subscription.definition
     progress = await subscription.progress()
     return SubscriptionOut(

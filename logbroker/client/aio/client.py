@@ -16,11 +16,15 @@ from logbroker.client.aio.queue import AsyncQueue
 from logbroker.client.aio.queues import AsyncQueues
 from logbroker.client.aio.running import run_all
 from logbroker.client.aio.service import AsyncService
+from logbroker.client.aio.subscription import AsyncSubscription, AsyncSubscriptions
 from logbroker.client.aio.topics import AsyncTopics
 from logbroker.client.calls.groups import Reset
 from logbroker.client.calls.records import Record
 from logbroker.client.calls.services import Ask, Reply
+from logbroker.client.calls.subscriptions import SubscriptionInfo
+from logbroker.client.declaring import create_subscription
 from logbroker.client.durations import Duration, to_ms
+from logbroker.client.flows import Flow
 from logbroker.client.membership import CommitMode, Membership
 from logbroker.client.payloads import HeadersGiven, Key, record_of
 from logbroker.client.positions import Start
@@ -48,6 +52,7 @@ class AsyncClient:
         self._driver = Driver(carrier)
         self.topics = AsyncTopics(self._driver)
         self.queues = AsyncQueues(self._driver)
+        self.subscriptions = AsyncSubscriptions(self._driver)
         self.operations = AsyncOperations(self._driver)
 
     async def __aenter__(self) -> Self:
@@ -96,6 +101,23 @@ class AsyncClient:
         if not self._driver.workers:
             raise InvalidRequest("there is nothing to run: make a worker first, with @lb.queue(name).worker()")
         await run_all(self._driver.workers)
+
+    def subscription(
+        self,
+        topic: str,
+        *,
+        name: str,
+        filter: str | None = None,
+        start: Start | None = None,
+        **settings: Any,
+    ) -> AsyncSubscription:
+        """One subscription over a topic. The broker is asked for nothing yet; arguments as of ``subscriptions.create``."""
+        declared = {**settings, **({} if filter is None else {"filter": filter})}
+
+        def declare() -> Flow[SubscriptionInfo]:
+            return create_subscription(name, topic, start, declared, if_not_exists=True)
+
+        return AsyncSubscription(self._driver, name, default_consumer(), declare)
 
     def service(self, name: str) -> AsyncService:
         """One service, to be answered. The broker is asked for nothing yet."""

@@ -15,6 +15,7 @@ from logbroker.client.aio.slots import Given, Returned, SlotOptions
 from logbroker.client.aio.worker import Worker, WorkerOptions
 from logbroker.client.calls.messages import (
     Delivery,
+    Kind,
     MessageState,
     OutgoingMessage,
     PeekedMessage,
@@ -65,9 +66,9 @@ class AsyncMessage(Delivery):
 class AsyncReceived(Sequence[AsyncMessage]):
     """The messages of one receive. Leaving the context acks what is not settled; an exception nacks it instead."""
 
-    def __init__(self, driver: Driver, queue: str, deliveries: Sequence[Delivery]) -> None:
+    def __init__(self, driver: Driver, queue: str, deliveries: Sequence[Delivery], kind: Kind = "queues") -> None:
         self._driver = driver
-        self._receipts = OpenReceipts(queue)
+        self._receipts = OpenReceipts(queue, kind)
         self._receipts.add(deliveries)
         self._messages = [AsyncMessage(**msgspec.structs.asdict(one), batch=self) for one in deliveries]
 
@@ -90,7 +91,7 @@ class AsyncReceived(Sequence[AsyncMessage]):
         """Settle one message, or extend its lease. Raises LeaseLost."""
         if verb != "extend":
             self._receipts.settled(entry.receipt)
-        [outcome] = await self._driver.run(settle(self._receipts.queue, verb, [entry]))
+        [outcome] = await self._driver.run(settle(self._receipts.queue, verb, [entry], self._receipts.kind))
         return outcome
 
     async def end(self, error: BaseException | None = None) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from logbroker.client.aio.driver import Driver
 from logbroker.client.aio.slots import POLL_S, Given, Returned, SlotOptions, Slots, log
-from logbroker.client.calls.messages import Delivery, SentMessage, Settlement, Verb
+from logbroker.client.calls.messages import Delivery, Kind, SentMessage, Settlement, Verb
 from logbroker.client.durations import Duration
 from logbroker.client.flows import Flow
 from logbroker.client.handling import Settling, decoder_of, settling_of
@@ -35,6 +35,7 @@ class WorkerOptions:
     slots: SlotOptions
     lease_ms: int = 30_000
     consumer: str = "worker"
+    kind: Kind = "queues"
 
 
 @dataclass(slots=True)
@@ -124,7 +125,7 @@ class Worker(Slots[Delivery, Given, Returned]):
 
     def _fetch(self, limit: int) -> Flow[list[Delivery]]:
         options = self.options
-        return receive(self.name, limit, POLL_S, options.lease_ms / 1_000, options.consumer)
+        return receive(self.name, limit, POLL_S, options.lease_ms / 1_000, options.consumer, options.kind)
 
     def _id(self, item: Delivery) -> str:
         return item.receipt
@@ -175,7 +176,7 @@ class Worker(Slots[Delivery, Given, Returned]):
 
     async def _settled(self, verb: Verb, entries: list[Settlement]) -> None:
         try:
-            outcomes: list[Any] = await self._driver.run(settle(self.name, verb, entries))
+            outcomes: list[Any] = await self._driver.run(settle(self.name, verb, entries, self.options.kind))
         except LogbrokerError as error:
             outcomes = error.fields.get("results") or [error] * len(entries)
         for entry, outcome in zip(entries, outcomes, strict=True):

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 import msgspec
 
 from logbroker.client.calls.base import PAGE_SIZE, Call, Page, Read, Request, get, given, path, send
-from logbroker.client.calls.messages import PeekedMessage, WirePeeked
+from logbroker.client.calls.messages import Kind, PeekedMessage, WirePeeked
 from logbroker.client.calls.records import ENCODING
 
 
@@ -71,6 +71,7 @@ class Redrive(Call[Redriven], frozen=True):
     selection: Selection
     rate: float | None
     dry_run: bool
+    kind: Kind = "queues"
 
     @property
     def may_repeat(self) -> bool:
@@ -78,7 +79,7 @@ class Redrive(Call[Redriven], frozen=True):
 
     def request(self) -> Request:
         body = {**self.selection.body(), **given(rate=self.rate), "dry_run": self.dry_run, "encoding": ENCODING}
-        return send("POST", path("queues", self.queue, verb="redrive"), body)
+        return send("POST", path(self.kind, self.queue, verb="redrive"), body)
 
     def answer(self, body: bytes) -> Redriven:
         told = msgspec.json.decode(body, type=_RedriveAnswer)
@@ -90,9 +91,11 @@ class Discard(Call[Operation], frozen=True):
 
     queue: str
     selection: Selection
+    kind: Kind = "queues"
 
     def request(self) -> Request:
-        return send("POST", path("queues", self.queue, verb="discard"), {**self.selection.body(), "confirm": self.queue})
+        body = {**self.selection.body(), "confirm": self.queue}
+        return send("POST", path(self.kind, self.queue, verb="discard"), body)
 
     def answer(self, body: bytes) -> Operation:
         return msgspec.json.decode(body, type=_Begun).operation

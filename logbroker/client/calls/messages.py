@@ -14,6 +14,8 @@ from logbroker.errors import LogbrokerError
 from logbroker.model import Record as NewRecord
 
 MAX_RECEIVE = 1_000
+Kind = Literal["queues", "subscriptions"]
+"""What messages are of; the verbs of consumers are the same."""
 MessageState = Literal["ready", "in_flight", "delayed", "retrying", "dead"]
 
 
@@ -176,6 +178,7 @@ class Receive(Call[list[Delivery]], frozen=True):
     consumer: str
     attempt_id: str
     visibility_timeout_ms: int | None = None
+    kind: Kind = "queues"
     repeatable: ClassVar[bool] = True
     breakable: ClassVar[bool] = True
 
@@ -188,7 +191,8 @@ class Receive(Call[list[Delivery]], frozen=True):
             "encoding": ENCODING,
             **given(visibility_timeout_ms=self.visibility_timeout_ms),
         }
-        return send("POST", path("queues", self.queue, verb="receive"), body, wait_ms=self.wait_ms)
+        verb = "receive" if self.kind == "queues" else "pull"
+        return send("POST", path(self.kind, self.queue, verb=verb), body, wait_ms=self.wait_ms)
 
     def answer(self, body: bytes) -> list[Delivery]:
         return [one.delivery() for one in msgspec.json.decode(body, type=_Deliveries).messages]
@@ -228,6 +232,7 @@ class Settle(Call[list[Settled | LogbrokerError]], frozen=True):
     queue: str
     verb: Verb
     entries: Sequence[Settlement]
+    kind: Kind = "queues"
     repeatable: ClassVar[bool] = True
 
     def request(self) -> Request:
@@ -236,7 +241,7 @@ class Settle(Call[list[Settled | LogbrokerError]], frozen=True):
             body = {"receipts": [one.receipt for one in self.entries]}
         else:
             body = {"entries": [self._entry(one) for one in self.entries]}
-        return send("POST", path("queues", self.queue, verb=self.verb), body)
+        return send("POST", path(self.kind, self.queue, verb=self.verb), body)
 
     def _entry(self, one: Settlement) -> dict[str, Any]:
         if self.verb == "extend":
@@ -292,6 +297,7 @@ class Peek(Read[Page[PeekedMessage]], frozen=True):
     reason: str | None = None
     error: str | None = None
     page_token: str | None = None
+    kind: Kind = "queues"
 
     def request(self) -> Request:
         query = {
@@ -303,7 +309,7 @@ class Peek(Read[Page[PeekedMessage]], frozen=True):
             "page_token": self.page_token,
             "encoding": ENCODING,
         }
-        return get(path("queues", self.queue, "messages"), query)
+        return get(path(self.kind, self.queue, "messages"), query)
 
     def answer(self, body: bytes) -> Page[PeekedMessage]:
         page = msgspec.json.decode(body, type=Page[WirePeeked])
