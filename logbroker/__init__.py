@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from logbroker.client.handling import DeadLetter as DeadLetter
     from logbroker.client.handling import Retry as Retry
     from logbroker.client.inbox import Inbox as Inbox
+    from logbroker.client.positions import Snapshot as Snapshot
     from logbroker.client.settling import message as message
     from logbroker.clock import ManualClock as ManualClock
     from logbroker.embedded import Broker as Broker
@@ -38,6 +39,7 @@ _PUBLIC = {
     "Record": "logbroker.client.calls.records",
     "RecordMetadata": "logbroker.client.calls.records",
     "Retry": "logbroker.client.handling",
+    "Snapshot": "logbroker.client.positions",
     "Worker": "logbroker.client.aio.worker",
     "connect": "logbroker.client.aio.client",
     "message": "logbroker.client.settling",

@@ -15,7 +15,20 @@ _FACADES = (
     "contextlib",
 )
 _PLAIN = frozenset(
-    {"add", "text", "json", "send_nowait", "queue", "consumer", "producer", "read", "batch", "batches", "receive"}
+    {
+        "add",
+        "text",
+        "json",
+        "send_nowait",
+        "queue",
+        "consumer",
+        "producer",
+        "read",
+        "batch",
+        "batches",
+        "receive",
+        "subscription",
+    }
 )
 """What is a plain call in both clients."""
 

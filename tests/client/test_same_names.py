@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 
 from logbroker import AsyncClient
-from logbroker.client.aio import consumer, dead_letters, producer, queue, queues, topics
+from logbroker.client.aio import consumer, dead_letters, producer, queue, queues, subscription, topics
 from logbroker.client.blocking import client as sync_client
 from logbroker.client.blocking import consumer as sync_consumer
 from logbroker.client.blocking import dead_letters as sync_dead_letters
 from logbroker.client.blocking import producer as sync_producer
 from logbroker.client.blocking import queue as sync_queue
 from logbroker.client.blocking import queues as sync_queues
+from logbroker.client.blocking import subscription as sync_subscription
 from logbroker.client.blocking import topics as sync_topics
 from logbroker.client.calls.base import Call
 from logbroker.embedded.carrier import PARTS
@@ -28,10 +29,12 @@ PAIRS: list[tuple[type, type]] = [
     (queue.AsyncReceived, sync_queue.Received),
     (dead_letters.AsyncDeadLetters, sync_dead_letters.DeadLetters),
     (dead_letters.AsyncOperations, sync_dead_letters.Operations),
+    (subscription.AsyncSubscriptions, sync_subscription.Subscriptions),
+    (subscription.AsyncSubscription, sync_subscription.Subscription),
     (producer.AsyncProducer, sync_producer.Producer),
     (consumer.AsyncConsumer, sync_consumer.Consumer),
 ]
-ASYNCHRONOUS_ONLY = {"run", "service", "worker"}
+ASYNCHRONOUS_ONLY = {"handler", "run", "service", "worker"}
 """Handlers of a queue or service run on a loop; a synchronous one runs in a thread of it."""
 _SAME = {"__aenter__": "__enter__", "__aexit__": "__exit__", "__aiter__": "__iter__", "__anext__": "__next__"}
 

@@ -15,11 +15,15 @@ from logbroker.client.blocking.http import HttpCarrier
 from logbroker.client.blocking.producer import Producer
 from logbroker.client.blocking.queue import Queue
 from logbroker.client.blocking.queues import Queues
+from logbroker.client.blocking.subscription import Subscription, Subscriptions
 from logbroker.client.blocking.topics import Topics
 from logbroker.client.calls.groups import Reset
 from logbroker.client.calls.records import Record
 from logbroker.client.calls.services import Ask, Reply
+from logbroker.client.calls.subscriptions import SubscriptionInfo
+from logbroker.client.declaring import create_subscription
 from logbroker.client.durations import Duration, to_ms
+from logbroker.client.flows import Flow
 from logbroker.client.membership import CommitMode, Membership
 from logbroker.client.payloads import HeadersGiven, Key, record_of
 from logbroker.client.positions import Start
@@ -36,6 +40,7 @@ class SyncClient:
         self._driver = Driver(carrier)
         self.topics = Topics(self._driver)
         self.queues = Queues(self._driver)
+        self.subscriptions = Subscriptions(self._driver)
         self.operations = Operations(self._driver)
 
     def __enter__(self) -> Self:
@@ -126,6 +131,23 @@ class SyncClient:
         """
         reply = self._driver(Ask(service, record_of(value, key, headers), to_ms(timeout)))
         return reply if type is None else reply.json(type)
+
+    def subscription(
+        self,
+        topic: str,
+        *,
+        name: str,
+        filter: str | None = None,
+        start: Start | None = None,
+        **settings: Any,
+    ) -> Subscription:
+        """One subscription over a topic. The broker is asked for nothing yet; arguments as of ``subscriptions.create``."""
+        declared = {**settings, **({} if filter is None else {"filter": filter})}
+
+        def declare() -> Flow[SubscriptionInfo]:
+            return create_subscription(name, topic, start, declared, if_not_exists=True)
+
+        return Subscription(self._driver, name, default_consumer(), declare)
 
     def queue(self, name: str) -> Queue:
         """One queue. The broker is asked for nothing yet."""

@@ -13,7 +13,7 @@ from logbroker.client.calls.letters import (
     Redriven,
     Selection,
 )
-from logbroker.client.calls.messages import PeekedMessage
+from logbroker.client.calls.messages import Kind, PeekedMessage
 from logbroker.client.flows import all_pages
 from logbroker.client.settling import peek
 
@@ -21,15 +21,16 @@ from logbroker.client.settling import peek
 class DeadLetters:
     """The dead letters of one queue. Without ``ids`` or a part to match, all of them are meant."""
 
-    def __init__(self, driver: Driver, queue: str) -> None:
+    def __init__(self, driver: Driver, queue: str, kind: Kind = "queues") -> None:
         self._driver = driver
         self._queue = queue
+        self._kind: Kind = kind
 
     def list(
         self, *, limit: int = 100, key: str | None = None, reason: str | None = None, error: str | None = None
     ) -> list[PeekedMessage]:
         """The dead letters, at most ``limit``."""
-        return self._driver.run(peek(self._queue, "dead", limit, key, reason, error))
+        return self._driver.run(peek(self._queue, "dead", limit, key, reason, error, self._kind))
 
     def redrive(
         self,
@@ -46,7 +47,7 @@ class DeadLetters:
 
         What is sent back goes behind newer messages. The work goes on after the return; ``operation`` says how far it is.
         """
-        return self._driver(Redrive(self._queue, Selection(ids, key, reason, error, max), rate, dry_run))
+        return self._driver(Redrive(self._queue, Selection(ids, key, reason, error, max), rate, dry_run, self._kind))
 
     def discard(
         self,
@@ -58,7 +59,7 @@ class DeadLetters:
         max: int | None = None,
     ) -> Operation:
         """Drop dead letters for good. The work goes on after the return."""
-        return self._driver(Discard(self._queue, Selection(ids, key, reason, error, max)))
+        return self._driver(Discard(self._queue, Selection(ids, key, reason, error, max), self._kind))
 
 
 class Operations:

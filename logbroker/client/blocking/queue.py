@@ -13,6 +13,7 @@ from logbroker.client.blocking.dead_letters import DeadLetters
 from logbroker.client.blocking.driver import Driver
 from logbroker.client.calls.messages import (
     Delivery,
+    Kind,
     MessageState,
     OutgoingMessage,
     PeekedMessage,
@@ -63,9 +64,9 @@ class Message(Delivery):
 class Received(Sequence[Message]):
     """The messages of one receive. Leaving the context acks what is not settled; an exception nacks it instead."""
 
-    def __init__(self, driver: Driver, queue: str, deliveries: Sequence[Delivery]) -> None:
+    def __init__(self, driver: Driver, queue: str, deliveries: Sequence[Delivery], kind: Kind = "queues") -> None:
         self._driver = driver
-        self._receipts = OpenReceipts(queue)
+        self._receipts = OpenReceipts(queue, kind)
         self._receipts.add(deliveries)
         self._messages = [Message(**msgspec.structs.asdict(one), batch=self) for one in deliveries]
 
@@ -88,7 +89,7 @@ class Received(Sequence[Message]):
         """Settle one message, or extend its lease. Raises LeaseLost."""
         if verb != "extend":
             self._receipts.settled(entry.receipt)
-        [outcome] = self._driver.run(settle(self._receipts.queue, verb, [entry]))
+        [outcome] = self._driver.run(settle(self._receipts.queue, verb, [entry], self._receipts.kind))
         return outcome
 
     def end(self, error: BaseException | None = None) -> None:
