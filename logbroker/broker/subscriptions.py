@@ -162,9 +162,9 @@ class Subscriptions(Views[Subscription]):
             return
         check_change(subscription.definition.config, settings)
         async with subscription.still():
-            read = {one.number: one.machine.read_next for one in subscription.partitions}
+            known = {one.number: one.machine.known_to for one in subscription.partitions}
             frontiers = {one.number: one.machine.floor(Source.SOURCE) for one in subscription.partitions}
-            await self._redefine(subscription, subscription.definition.changed(settings, read, frontiers))
+            await self._redefine(subscription, subscription.definition.changed(settings, known, frontiers))
 
     async def delete(self, name: str, *, tag: str | None = None) -> None:
         """Delete a subscription with its retries and dead letters; the topic stays.

@@ -74,12 +74,12 @@ class SubscriptionDefinition(View, frozen=True, kw_only=True):
         )
 
     def changed(
-        self, config: SubscriptionSettings, read: Mapping[int, int], frontiers: Mapping[int, int]
+        self, config: SubscriptionSettings, known: Mapping[int, int], frontiers: Mapping[int, int]
     ) -> "SubscriptionDefinition":
-        """The definition with other settings. Another filter judges what was not ``read`` yet."""
+        """The definition with other settings. Another filter judges what is not ``known`` yet."""
         filters = self.filters
         if config.filter != self.config.filter:
-            filters = _needed((*filters, FilterVersion(config.filter, dict(read))), frontiers)
+            filters = _needed((*filters, FilterVersion(config.filter, dict(known))), frontiers)
         return msgspec.structs.replace(self, config=config, filters=filters)
 
     def to_json(self) -> Any:

@@ -176,6 +176,17 @@ class LeaseMachine:
         """Where the source is to be read on, however far that is ahead."""
         return self._state.read_next
 
+    @property
+    def known_to(self) -> int:
+        """One past the last offset of the source of which anything was decided, also in earlier runs.
+
+        A start reads on from the first offset that is not done, so what lies between was read before.
+        """
+        hard = self._state.hard
+        finished = hard.logs[Source.SOURCE].finished
+        held = (one.offset + 1 for one in (*hard.leased, *hard.returned) if one.source is Source.SOURCE)
+        return max(self._state.read_next, finished.last_end, *held)
+
     def done_above(self, source: Source) -> Iterator[tuple[int, int]]:
         """What is done above the lowest offset that is not, as ascending spans. Nothing may be decided while it is read."""
         return iter(self._state.progress(source).finished)

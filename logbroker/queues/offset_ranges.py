@@ -26,6 +26,12 @@ class OffsetRanges:
         return self._frontier
 
     @property
+    def last_end(self) -> int:
+        """One past the highest offset in the set."""
+        last: int = self._ends.peekitem()[1] if self._ends else self._frontier
+        return last
+
+    @property
     def above(self) -> int:
         """How many offsets above the frontier are finished."""
         return self._above

@@ -135,3 +135,16 @@ async def test_every_second_record_left_out_takes_two_bytes_each_in_the_journal(
     await reader.receive(1)
     assert storage.size_bytes(where) - before < 10_000
     assert (await reader.queue.progress())[0].read > 1_000
+
+
+async def test_what_was_delivered_before_a_restart_keeps_the_filter_that_chose_it(clock: ManualClock) -> None:
+    files = MemoryFiles()
+    async with reading(files, clock) as reader:
+        await reader.publish("a1", "a2", "b1")
+        await reader.subscribe(filter='value.startsWith("a")')
+        held = await reader.receive(2)
+    async with reading(files, clock) as reader:  # it begins to read at a1 again
+        await reader.alter(filter='value.startsWith("b")')
+        await reader.queue.settle.release([one.receipt for one in held])
+        await reader.publish("b2")
+        assert await reader.take() == ["a1", "a2", "b2"]
