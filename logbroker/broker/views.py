@@ -106,13 +106,15 @@ class Views(ABC, Generic[D]):
         await asyncio.gather(*(self._load(definition) for definition in definitions))
 
     async def _load(self, definition: View) -> D | None:
-        dispatcher = self._dispatcher(definition)
+        dispatcher: D | None = None
         try:
+            dispatcher = self._dispatcher(definition)
             await dispatcher.start()
         except LogbrokerError as error:
             log.error("%s cannot be loaded: %s: %s", definition.key, error.code, error)
             self._damaged[definition.name] = definition, error
-            await dispatcher.close()
+            if dispatcher is not None:
+                await dispatcher.close()
             self._hold_all(definition, 0)  # nobody knows what it has done
             return None
         self._dispatchers[definition.name] = dispatcher

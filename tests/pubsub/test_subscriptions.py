@@ -10,6 +10,7 @@ from logbroker.clock import ManualClock
 from logbroker.config import DAY_MS
 from logbroker.errors import (
     ConfigConflict,
+    FilterInvalid,
     InvalidConfig,
     InvalidOffset,
     PartitionDamaged,
@@ -240,6 +241,10 @@ async def test_a_topic_that_grows_is_read_to_its_new_partitions(reader: Reader) 
     await reader.services.topics.alter("news", 2, {})
     await reader.publish("b", partition=1)
     await reader.queue._look_after()
+    assert reader.queue._heard.is_set()
+    await reader.queue._upkeep.let_go()
+    with pytest.raises(InvalidOffset, match="still needed"):
+        await reader.services.engine.trim(TopicPartition("news", 1), 1)
     assert await reader.take() == ["b"]
 
 
@@ -307,3 +312,22 @@ async def test_a_subscription_that_cannot_be_loaded_keeps_its_records_and_answer
         assert await reader.services.engine.trim(NEWS, 1) == 1
         await reader.subscribe()
         assert await reader.take() == ["b"]
+
+
+async def test_a_filter_that_is_not_accepted_any_more_is_told_and_keeps_nobody_else(
+    clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = MemoryFiles()
+    async with reading(files, clock) as reader:
+        await reader.publish("a")
+        await reader.subscribe(filter='value == "a"')
+        await reader.other("other").subscribe()
+
+    def refuse(text: str) -> None:
+        raise FilterInvalid("an older version took it")
+
+    monkeypatch.setattr("logbroker.pubsub.filtering.compile_filter", refuse)
+    async with reading(files, clock) as reader:
+        with pytest.raises(FilterInvalid):
+            _ = reader.queue
+        assert await reader.other("other").take() == ["a"]

@@ -145,6 +145,7 @@ class Dispatcher:
             self.partitions.append(partition)
         if more:
             self._watch.look_again()
+            self._heard.set()  # so that they are held
 
     def _intake(self) -> Intake | None:
         """Which records are messages; None for all of them."""
