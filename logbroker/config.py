@@ -273,6 +273,23 @@ class BrokerConfig:
         at_least=0,
     )
     scrub_interval_ms: int = _setting(7 * DAY_MS, "How often each sealed segment is read again.", unit="ms", at_least=1_000)
+    max_in_flight_bytes: int = _setting(
+        256 * MIB,
+        "The most bytes of requests and answers that all connections hold together; above it answers get small and large "
+        "requests wait.",
+        unit="bytes",
+        at_least=16 * MIB,
+    )
+    http_max_idle_ms: int = _setting(
+        10 * MINUTE_MS, "An HTTP connection without a request for so long is closed.", unit="ms", at_least=1_000
+    )
+    request_timeout_ms: int = _setting(
+        30 * SECOND_MS,
+        "A connection that has not sent a whole request in this time is closed; a large request has a second more for "
+        "each KiB that has come.",
+        unit="ms",
+        at_least=100,
+    )
     max_request_bytes: int = _setting(
         16 * MIB, "The largest HTTP request body.", unit="bytes", at_least=64 * KIB, at_most=INT32_MAX
     )

@@ -12,6 +12,7 @@ from logbroker.broker.claims import Claims
 from logbroker.broker.cleanup import Cleanup
 from logbroker.broker.fetch import Fetch
 from logbroker.broker.filtering import Filtering
+from logbroker.broker.in_flight import InFlight
 from logbroker.broker.lag import Lag
 from logbroker.broker.letter_jobs import LetterJobs
 from logbroker.broker.lifecycle import Lifecycle
@@ -64,6 +65,7 @@ class Services:
     facts: Facts
     lifecycle: Lifecycle
     metrics: Metrics
+    in_flight: InFlight
     waiting: Waiting
     topics: Topics
     produce: Produce
@@ -105,13 +107,12 @@ def services_on(
     topic_defaults: TopicConfig | None = None,
 ) -> Services:
     """The use cases over ``engine``."""
-    metrics, lifecycle = metrics or Metrics(), Lifecycle()
-    waiting = Waiting(engine, lifecycle.closing, metrics)
-    groups = GroupCoordinator(engine, clock, _group_limits(config))
+    metrics, lifecycle, claims = metrics or Metrics(), Lifecycle(), Claims(config)
+    waiting, in_flight = Waiting(engine, lifecycle.closing, metrics), InFlight(config.max_in_flight_bytes, metrics)
+    groups, filtering = GroupCoordinator(engine, clock, _group_limits(config)), Filtering(engine, metrics)
     topics, names, snapshots = Topics(engine, config, groups.forget_topic), NameSpace(), Snapshots(engine, clock)
     queues = Queues(engine, topics, names, clock, metrics)
     produce = Produce(engine, topics, clock, metrics, queues.priorities_of)
-    claims, filtering = Claims(config), Filtering(engine, metrics)
     fetch = Fetch(engine, clock, waiting, metrics, filtering)
     queue_sends, operations = QueueSends(engine, queues, produce, clock), Operations(engine, clock)
     return Services(
@@ -123,6 +124,7 @@ def services_on(
         facts=Facts(logbroker.__version__, cluster_id, clock.now().wall_ms, _features(engine)),
         lifecycle=lifecycle,
         metrics=metrics,
+        in_flight=in_flight,
         waiting=waiting,
         topics=topics,
         produce=produce,

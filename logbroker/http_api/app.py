@@ -12,23 +12,27 @@ import os
 import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
+from aiohttp.web_protocol import RequestHandler
 
 from logbroker.broker.services import Services
 from logbroker.http_api import docs
 from logbroker.http_api.errors import API, REQUEST_ID, Handler, problems
 from logbroker.http_api.hosts import AllowedHosts, only_from
 from logbroker.http_api.openapi import openapi_document
-from logbroker.http_api.requests import query_reader
+from logbroker.http_api.requests import HELD, IN_FLIGHT, REQUEST_TIMEOUT_S, query_reader
 from logbroker.http_api.route import Route, aiohttp_path
 from logbroker.http_api.routes import ROUTES
 
 access = logging.getLogger("logbroker.http.access")
 
 _GIVEN_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+Connection: TypeAlias = RequestHandler
+HEARD = web.AppKey("heard", set[Connection])
+"""The connections that have sent a whole request; the server takes those out that are gone."""
 _Running = set[asyncio.Task[web.StreamResponse]]
 """Requests that change something and are under way."""
 
@@ -41,12 +45,16 @@ def create_app(services: Services, around: Sequence[Middleware] = ()) -> web.App
     ``around``: middlewares of the caller's, outside of all others.
     """
     running: _Running = set()
+    heard: set[Connection] = set()
     hosts = AllowedHosts(services.config.http.rpartition(":")[0], services.config.allow_host)
     app = web.Application(
         client_max_size=services.config.max_request_bytes,
-        middlewares=[*around, _scoped(services), problems, only_from(hosts)],
+        middlewares=[*around, _scoped(services, heard), problems, only_from(hosts)],
     )
     app[docs.DOCUMENT] = _document
+    app[HEARD] = heard
+    app[IN_FLIGHT] = services.in_flight
+    app[REQUEST_TIMEOUT_S] = services.config.request_timeout_ms / 1000
     for route in ROUTES:
         app.router.add_route(route.method, aiohttp_path(route.path), _bound(route, services, running), name=route.name)
     app.on_shutdown.append(_end_of(services, running))
@@ -75,17 +83,21 @@ def _bound(route: Route, services: Services, running: _Running) -> Handler:
     return handle_unbroken if route.changes else handle
 
 
-def _scoped(services: Services) -> Middleware:
+def _scoped(services: Services, heard: set[Connection]) -> Middleware:
     counted = services.metrics.counter("requests_total", "Requests answered.", ("protocol", "api", "code"))
     timed = services.metrics.histogram("request_duration_seconds", "Time to the answer.", ("protocol", "api"))
     next_id = _request_ids()
 
     @web.middleware
     async def scoped(request: web.Request, handler: Handler) -> web.StreamResponse:
+        heard.add(request.protocol)
         began = time.perf_counter()
         given = request.headers.get("X-Request-Id")
         request[REQUEST_ID] = given if given is not None and _GIVEN_ID.fullmatch(given) else next_id()
-        answer = await handler(request)
+        try:
+            answer = await handler(request)
+        finally:
+            services.in_flight.changed(request.get(HELD, 0), 0)
         if not answer.prepared:
             answer.headers["X-Request-Id"] = request[REQUEST_ID]
             answer.headers["Server"] = "logbroker"

@@ -144,7 +144,7 @@ async def fetch(services: Services, request: web.Request, query: FetchQuery) -> 
         if query.filter is not UNSET:
             raise InvalidRequest("record batches are answered as they are stored: a filter needs JSON or NDJSON")
         return await _fetch_batches(services, where, start, query)
-    fetched = await services.fetch.fetch(where, start, limits_of(query), query.on_out_of_range)
+    fetched = await services.fetch.fetch(where, start, limits_of(services, query), query.on_out_of_range)
     meta = query.fields == "meta"
     records = await _payloads(fetched, query.encoding, meta=meta)
     if media == JSON:
@@ -178,11 +178,13 @@ def _position(query: FetchQuery) -> Position:
     return Last(query.last) if query.last is not UNSET else EARLIEST
 
 
-def limits_of(query: FetchQuery | FetchIn) -> Limits:
+def limits_of(services: Services, query: FetchQuery | FetchIn) -> Limits:
     """How much a fetch may give, and what it is to find. Raises FilterInvalid."""
     isolation = Isolation[query.isolation.upper()]
     wanted = compiled(query.filter)
-    return Limits(query.max_records, query.max_bytes, query.min_bytes, query.wait_ms, isolation, wanted)
+    return Limits(
+        query.max_records, services.in_flight.grant(query.max_bytes), query.min_bytes, query.wait_ms, isolation, wanted
+    )
 
 
 async def _payloads(fetched: Fetched, encoding: Encoding, *, meta: bool) -> list[RecordOut]:
@@ -228,16 +230,17 @@ async def _fetch_batches(services: Services, where: TopicPartition, start: Posit
         raise NotSupported("the engine of this broker gives no record batches as bytes: accept JSON or NDJSON")
     isolation = Isolation[query.isolation.upper()]
     offset = await resolve(services.engine, where, start, isolation)
+    max_bytes = services.in_flight.grant(query.max_bytes)
     try:
-        body, following, bounds = await _read_batches(raw, where, offset, query.max_bytes, isolation)
+        body, following, bounds = await _read_batches(raw, where, offset, max_bytes, isolation)
     except OffsetOutOfRange as error:
         if query.on_out_of_range == "error":
             raise
         edge = "log_start_offset" if query.on_out_of_range == "earliest" else "high_watermark"
         offset = error.fields[edge]
-        body, following, bounds = await _read_batches(raw, where, offset, query.max_bytes, isolation)
+        body, following, bounds = await _read_batches(raw, where, offset, max_bytes, isolation)
     if following == offset and await services.waiting.changed({where: offset}, query.wait_ms, isolation):
-        body, following, bounds = await _read_batches(raw, where, offset, query.max_bytes, isolation)
+        body, following, bounds = await _read_batches(raw, where, offset, max_bytes, isolation)
     headers = _page_headers(following, bounds, following < isolation.end(bounds))
     return web.Response(body=body, content_type=RECORD_BATCH, headers=headers)
 
@@ -274,7 +277,7 @@ async def fetch_many(services: Services, request: web.Request, query: Any) -> we
     starts = [Start(services.topics.partition(one.topic, one.partition), one.offset) for one in wanted.partitions]
     if len({start.where for start in starts}) < len(starts):
         raise InvalidRequest("a partition is named twice")
-    answers = await services.fetch.fetch_many(starts, limits_of(wanted))
+    answers = await services.fetch.fetch_many(starts, limits_of(services, wanted))
     failures = [answer for answer in answers if isinstance(answer, LogbrokerError)]
     if len(failures) == len(answers) and len({failure.code for failure in failures}) == 1:
         raise failures[0]

@@ -4,6 +4,7 @@ What lives here: what every handler does at its edges. What may not: any resourc
 InvalidRequest with a JSON pointer where there is one; nothing of a body is believed before msgspec has checked it.
 """
 
+import asyncio
 import hashlib
 import re
 from collections.abc import Callable, Mapping
@@ -12,6 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 from aiohttp import web
 
+from logbroker.broker.in_flight import InFlight
 from logbroker.broker.topics import Guard
 from logbroker.engine.api import TopicInfo
 from logbroker.errors import InvalidRequest, MessageTooLarge, PreconditionFailed, UnsupportedMediaType
@@ -24,6 +26,13 @@ RECORD_BATCH = "application/vnd.logbroker.recordbatch"
 OCTETS = "application/octet-stream"
 
 encode = msgspec.json.Encoder().encode
+IN_FLIGHT = web.AppKey("in_flight", InFlight)
+"""Where bodies are accounted."""
+REQUEST_TIMEOUT_S = web.AppKey("request_timeout_s", float)
+HELD = web.RequestKey("held", int)
+"""The bytes of the body that are accounted; whoever serves the request gives them back."""
+_SLOWEST = 1024
+"""Bytes a second: a body that comes at least so fast is waited for."""
 _AT = re.compile(r"^(.*?)(?: - at `(.*)`)?$", re.DOTALL)
 
 
@@ -40,11 +49,31 @@ def is_json(content_type: str) -> bool:
 
 
 async def read_body(request: web.Request) -> bytes:
-    """The whole body. Raises MessageTooLarge above ``max_request_bytes``."""
+    """The whole body.
+
+    Raises MessageTooLarge above ``max_request_bytes``, InvalidRequest when it does not come in time, Throttled when all
+    requests together take too much memory.
+    """
     length, limit = request.content_length, request.client_max_size
     if length is not None and length > limit:
         raise MessageTooLarge(f"the body has {length} bytes; max_request_bytes is {limit}")
-    return await request.read()
+    if request.content.is_eof():
+        return await request.read()  # it came together with the header
+    in_flight, pieces, size = request.app[IN_FLIGHT], list[bytes](), 0
+    try:
+        async with asyncio.timeout(request.app[REQUEST_TIMEOUT_S]) as patience:
+            first_deadline = patience.when() or 0.0
+            while piece := await request.content.readany():
+                in_flight.take(len(piece))
+                size += len(piece)
+                request[HELD] = size
+                if size > limit:
+                    raise MessageTooLarge(f"the body has more than {limit} bytes, which is max_request_bytes")
+                pieces.append(piece)
+                patience.reschedule(first_deadline + size / _SLOWEST)
+    except TimeoutError:
+        raise InvalidRequest(f"the body did not come in request_timeout_ms, only {size} bytes of it") from None
+    return b"".join(pieces)
 
 
 async def read_json(request: web.Request, decoder: "msgspec.json.Decoder[T]") -> T:

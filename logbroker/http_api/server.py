@@ -13,9 +13,13 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Middleware
 
 from logbroker.broker.services import Services
-from logbroker.http_api.app import create_app
+from logbroker.http_api.app import HEARD, Connection, create_app
 
 _log = logging.getLogger("logbroker.http.protocol")
+
+_SWEEP_S = 1.0
+_LINGERS_S = 10.0
+"""How long the rest of a request that was refused is read and dropped, so that its sender gets to read the answer."""
 
 
 class HttpServer:
@@ -26,6 +30,10 @@ class HttpServer:
         self._around = around
         """What stands around every request, as the faults that tests switch on."""
         self._runner: web.AppRunner | None = None
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._silent: dict[Connection, float] = {}
+        """Since when connections are known that have sent no whole request."""
+        self._unsent = 0
         self.url = ""
         """Where it listens, once started."""
 
@@ -33,11 +41,15 @@ class HttpServer:
         """Listen; port 0 picks a free one. Raises OSError when the address cannot be had."""
         if not any(isinstance(present, _Calm) for present in _log.filters):
             _log.addFilter(_Calm())
+        config = self._services.config
+        app = create_app(self._services, self._around)
         runner = web.AppRunner(
-            create_app(self._services, self._around),
+            app,
             access_log=None,
             handler_cancellation=True,
-            shutdown_timeout=self._services.config.drain_ms / 1000,
+            keepalive_timeout=config.http_max_idle_ms / 1000,
+            shutdown_timeout=config.drain_ms / 1000,
+            lingering_time=min(_LINGERS_S, config.request_timeout_ms / 1000),
             logger=_log,
         )
         await runner.setup()
@@ -53,13 +65,39 @@ class HttpServer:
         self._services.facts.listeners["http"] = self.url
         connections = self._services.metrics.gauge("connections", "Open connections.", ("protocol",))
         connections.read_from(self._connections, "http")
+        self._sweeper = asyncio.get_running_loop().call_later(_SWEEP_S, self._sweep_again, app[HEARD])
 
     async def stop(self) -> None:
         """Stop listening, drain and close."""
         self._services.lifecycle.closing.set()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
+
+    def _sweep_again(self, heard: set[Connection]) -> None:
+        self._sweep(heard)
+        self._sweeper = asyncio.get_running_loop().call_later(_SWEEP_S, self._sweep_again, heard)
+
+    def _sweep(self, heard: set[Connection]) -> None:
+        """Close who has connected and sent no whole request, and see how much waits for clients to read it."""
+        now = asyncio.get_running_loop().time()
+        timeout_s = self._services.config.request_timeout_ms / 1000
+        server = self._runner.server if self._runner is not None else None
+        silent: dict[Connection, float] = {}
+        unsent = 0
+        for connection in server.connections if server is not None else ():
+            transport = connection.transport
+            unsent += transport.get_write_buffer_size() if isinstance(transport, asyncio.WriteTransport) else 0
+            if connection not in heard:
+                silent[connection] = since = self._silent.get(connection, now)
+                if now - since >= timeout_s:
+                    connection.force_close()
+        heard &= set(server.connections if server is not None else ())
+        self._silent = silent
+        self._services.in_flight.changed(self._unsent, unsent)
+        self._unsent = unsent
 
     def _connections(self) -> float:
         server = self._runner.server if self._runner is not None else None

@@ -31,6 +31,7 @@ log = logging.getLogger("logbroker.kafka")
 
 _READ_AHEAD: Final = 64 * 1024
 """How many unserved bytes are read while a request waits. Reading goes on so that a client that leaves is noticed."""
+_ASK_AGAIN_S: Final = 0.05
 _TURN_REQUESTS: Final = 500
 """How many requests one connection may have served before the others get their turn."""
 
@@ -50,10 +51,15 @@ class Connection(asyncio.BufferedProtocol):
         self._read_paused = False
         self._resume_is_due = False
         self._limit_is_lifted = False
+        self._has_served = False
         self._host = ""
         self._caller = door.new_caller()
         self.active_ms = door.services.clock.now().mono_ms
         """When the client was last heard (monotonic)."""
+        self._in_flight = door.services.in_flight
+        self._held = 0
+        self._begun_ms: int | None = self.active_ms
+        """Since when the client owes the rest of a request; at first, all of one."""
 
     # -- what the loop tells -----------------------------------------------------------------------------------------
 
@@ -68,6 +74,9 @@ class Connection(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop whatever waits for this client."""
         self._transport = None
+        self._in_flight.changed(self._held, 0)
+        self._in_flight.has_grown(self)
+        self._held = 0
         self._door.leave(self)
         waiting, self._waiting = self._waiting, set()
         for later in waiting:
@@ -82,6 +91,20 @@ class Connection(asyncio.BufferedProtocol):
         self._frames.received(nbytes)
         self.active_ms = self._door.services.clock.now().mono_ms
         self._advance()
+        self._note_rest()
+
+    def _note_rest(self) -> None:
+        """Note since when the client owes the rest of a request."""
+        if self._is_held_up or (self._limit_is_lifted and not self._frames.unread_bytes):
+            self._begun_ms = None
+        elif self._begun_ms is None or self._has_served:
+            self._begun_ms = self.active_ms
+        self._has_served = False
+
+    def is_too_slow(self, now_ms: int, timeout_ms: int) -> bool:
+        """Whether the client has not sent a whole request for longer than what has come of it excuses."""
+        begun_ms = self._begun_ms
+        return begun_ms is not None and now_ms - begun_ms > timeout_ms + self._frames.unread_bytes * 1000 // 1024
 
     def eof_received(self) -> bool:
         """A client that has finished sending wants nothing any more, as Kafka has it."""
@@ -94,6 +117,7 @@ class Connection(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         """The client reads again."""
         self._write_paused = False
+        self._account()
         self._resume_soon()
 
     # -- life --------------------------------------------------------------------------------------------------------
@@ -106,6 +130,7 @@ class Connection(asyncio.BufferedProtocol):
     def shrink(self) -> None:
         """Give the receive buffer back if it is empty."""
         self._frames.shrink()
+        self._account()
 
     def drain(self) -> None:
         """The broker is closing: serve no more, let long polls answer with what there is, close after the last reply."""
@@ -177,6 +202,7 @@ class Connection(asyncio.BufferedProtocol):
         if not self._limit_is_lifted and header.is_served:
             self._frames.lift_limit()
             self._limit_is_lifted = True
+        self._has_served = True
         if isinstance(answer, Reply):
             self._settle(header, answer, None if answer.body is None else self._replies.reserve(), began)
         else:
@@ -227,7 +253,26 @@ class Connection(asyncio.BufferedProtocol):
         transport = self._transport
         if transport is None or transport.is_closing():
             return
-        pause = self._is_held_up and self._frames.unread_bytes >= _READ_AHEAD
+        self._account()
+        pause = self._frames.unread_bytes >= _READ_AHEAD and (self._is_held_up or self._must_not_grow())
         if pause is not self._read_paused:
             self._read_paused = pause
             (transport.pause_reading if pause else transport.resume_reading)()
+
+    def _must_not_grow(self) -> bool:
+        """Whether the rest of a large request has to wait until others need less memory; it is then asked again."""
+        if self._in_flight.may_grow(self):
+            return False
+        asyncio.get_running_loop().call_later(_ASK_AGAIN_S, self._resume_soon)
+        return True
+
+    def _account(self) -> None:
+        """Say how much memory this connection holds."""
+        transport = self._transport
+        unsent = transport.get_write_buffer_size() if transport is not None else 0
+        held = self._frames.capacity_bytes + unsent
+        if held != self._held:
+            self._in_flight.changed(self._held, held)
+            self._held = held
+        if not self._frames.unread_bytes:
+            self._in_flight.has_grown(self)

@@ -101,7 +101,7 @@ class Attempt:
         self.sizes: dict[str, int] = {}
         self._raw = raw
         self.isolation = Isolation.READ_COMMITTED if request.isolation else Isolation.READ_UNCOMMITTED
-        self._max_bytes = min(request.max_bytes, MAX_BYTES)
+        self._max_bytes = services.in_flight.grant(min(request.max_bytes, MAX_BYTES))
         self._topics = [(topic, list(_look_up(services, topic, version))) for topic in request.topics]
         self._reset()
 

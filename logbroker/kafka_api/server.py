@@ -85,7 +85,9 @@ class KafkaServer:
         now_ms = self._services.clock.now().mono_ms
         for connection in tuple(self._state.connections) if self._state is not None else ():
             quiet_ms = now_ms - connection.active_ms
-            if quiet_ms >= self._services.config.kafka_max_idle_ms and not connection.is_owed:
+            if connection.is_too_slow(now_ms, self._services.config.request_timeout_ms):
+                connection.close("it sent no whole request in request_timeout_ms")
+            elif quiet_ms >= self._services.config.kafka_max_idle_ms and not connection.is_owed:
                 connection.close("it was idle for as long as kafka_max_idle_ms")
             elif quiet_ms >= _SHRINK_AFTER_MS and not connection.is_owed:
                 connection.shrink()
