@@ -113,7 +113,7 @@ async def fetch_many(services: Services, call: r.FetchMany) -> list[r.FetchedPar
         ),
     )
     starts = [Start(services.topics.partition(one.topic, one.partition), one.offset) for one in call.positions]
-    answers = await services.fetch.fetch_many(starts, limits_of(wanted))
+    answers = await services.fetch.fetch_many(starts, limits_of(services, wanted))
     refuse_if_all_failed(answers)
     return [
         r.FetchedPartition(position, [], position.offset, answer)
