@@ -19,11 +19,12 @@ import click
 
 from logbroker.cli.framework import Command, Invocation, pass_invocation
 from logbroker.cli.group_reading import MemberReader
-from logbroker.cli.http_client import HttpClient, error_of, path
+from logbroker.cli.http_client import HttpClient, path
 from logbroker.cli.output import print_rows
 from logbroker.cli.payloads import columns, formatted, readable
 from logbroker.cli.positions import time_ms
 from logbroker.cli.record_filters import record_filter_options
+from logbroker.client.problems import error_of
 
 _FOLLOW_WAIT_MS = 10_000
 _MAX_RECORDS = 1_000

@@ -14,12 +14,12 @@ from contextlib import contextmanager
 from typing import Any, Self
 from urllib.parse import quote, urlencode, urlsplit
 
-from logbroker.errors import InvalidRequest, LogbrokerError, Unreachable
+from logbroker.client.problems import refusal
+from logbroker.errors import InvalidRequest, Unreachable
 
 _IDLE_LIMIT_S = 10.0
 _PAGE_SIZE = 1000
 _READ_BYTES = 256 * 1024
-_PROBLEM_MEMBERS = frozenset({"type", "title", "status", "detail", "instance", "code", "retriable"})
 
 Query = Mapping[str, object]
 
@@ -129,7 +129,7 @@ class HttpClient:
             connection.request(method, target, body or None, dict(headers))
             response = connection.getresponse()
             if response.status >= 400:
-                raise _refusal(response.status, response.read())
+                raise refusal(response.status, response.read())
             yield response
             self._last_used = time.monotonic()
         except (OSError, http.client.HTTPException) as error:
@@ -140,30 +140,3 @@ class HttpClient:
 def _target(target: str, query: Query | None) -> str:
     given = {name: value for name, value in (query or {}).items() if value is not None}
     return f"{target}?{urlencode(given)}" if given else target
-
-
-def error_of(problem: Mapping[str, Any]) -> LogbrokerError:
-    """The error that a problem document, or the ``error`` of one part of an answer, stands for. Raises KeyError."""
-    code, detail = problem["code"], problem.get("detail")
-    fields = {name: value for name, value in problem.items() if name not in _PROBLEM_MEMBERS and name.isidentifier()}
-    kind = _errors_by_code().get(code)
-    return LogbrokerError(f"{code}: {detail}", **fields) if kind is None else kind(detail, **fields)
-
-
-def _refusal(status: int, body: bytes) -> LogbrokerError:
-    """The error of an answer; one that is no problem document becomes an error that quotes it."""
-    try:
-        return error_of(json.loads(body))
-    except (ValueError, KeyError, TypeError):
-        return LogbrokerError(f"the answer was status {status}: {body[:200].decode(errors='replace')}")
-
-
-def _errors_by_code() -> dict[str, type[LogbrokerError]]:
-    found: dict[str, type[LogbrokerError]] = {}
-    kinds = [LogbrokerError]
-    while kinds:
-        kind = kinds.pop()
-        if "code" in vars(kind):  # and not inherited, by a class that stands for a special case of it inside a part
-            found[kind.code] = kind
-        kinds.extend(kind.__subclasses__())
-    return found

@@ -11,12 +11,13 @@ import click
 
 from logbroker.cli.consume import format_option, print_records
 from logbroker.cli.framework import Command, Invocation, pass_invocation
-from logbroker.cli.http_client import HttpClient, error_of, path
+from logbroker.cli.http_client import HttpClient, path
 from logbroker.cli.operations import follow
 from logbroker.cli.output import note, progress
 from logbroker.cli.positions import time_ms
 from logbroker.cli.record_filters import record_filter_options
 from logbroker.cli.view_settings import place_in
+from logbroker.client.problems import error_of
 
 Row = dict[str, Any]
 

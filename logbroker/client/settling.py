@@ -102,11 +102,12 @@ def peek(
     key: str | None,
     reason: str | None,
     error: str | None,
+    filter: str | None,
     kind: Kind = "queues",
 ) -> Flow[list[PeekedMessage]]:
     """Messages of a state, at most ``limit``."""
     size = max(1, min(limit, MAX_RECEIVE))
-    return all_pages(lambda token: Peek(queue, state, size, key, reason, error, token, kind), limit)
+    return all_pages(lambda token: Peek(queue, state, size, key, reason, error, filter, token, kind), limit)
 
 
 class OpenReceipts:

@@ -179,7 +179,10 @@ def _check(call: m.Settle) -> None:
 async def peek(services: Services, call: m.Peek) -> Page[m.PeekedMessage]:
     queue = _view(services, call.queue, call.kind)
     wanted = checked(
-        PeekQuery, given(state=call.state, page_size=call.limit, key=call.key, reason=call.reason, error=call.error)
+        PeekQuery,
+        given(
+            state=call.state, page_size=call.limit, key=call.key, reason=call.reason, filter=call.filter, error=call.error
+        ),
     )
     after = Cursor() if call.page_token is None else cursor_from(call.page_token)
     page = await queue.peek.page(MessageState(wanted.state), after, wanted.page_size, filter_of(wanted))

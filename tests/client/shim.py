@@ -58,7 +58,9 @@ class Home:
 def shown(value: Any, home: Home | None = None) -> Any:
     """A value as the suite sees it: objects of the synchronous client wrapped, futures to be awaited, data as it is."""
     if isinstance(value, Future):
-        return asyncio.wrap_future(value)
+        ack = asyncio.wrap_future(value)
+        ack.add_done_callback(lambda done: done.cancelled() or done.exception())  # ``flush`` raises what nobody asks for
+        return ack
     if callable(value) or type(value).__module__.startswith(_FACADES) or isinstance(value, Generator):
         return Facade(value, home)
     return value

@@ -185,6 +185,10 @@ async def test_dead_letters_are_listed_counted_sent_back_and_dropped(lb: AsyncCl
     assert [one.last_error for one in await queue.dlq.list(limit=1)] == ["error 0"]
     counted = await queue.dlq.redrive(error="error 1")
     assert (counted.matched, [one.text() for one in counted.sample], counted.operation) == (1, ["b"], None)
+    assert (await queue.dlq.redrive(filter='error == "error 0" && failures == 1')).matched == 1
+    assert [one.text() for one in await queue.dlq.list(filter='value == "a"')] == ["a"]
+    with pytest.raises(InvalidRequest, match="expression"):
+        await queue.dlq.redrive(filter="true", error="x")
     begun = (await queue.dlq.redrive(error="error 1", dry_run=False)).operation
     assert begun is not None
     async with queue.receive(wait="10s") as batch:

@@ -135,6 +135,18 @@ async def test_reading_starts_at_an_offset_a_time_or_the_end_of_chosen_partition
         await values(partitions=[2])
 
 
+async def test_a_filter_leaves_out_what_is_not_wanted(lb: AsyncClient) -> None:
+    await lb.topics.create("orders", partitions=2)
+    async with lb.producer("orders") as producer:
+        for number in range(6):
+            producer.send_nowait({"n": number}, headers={"type": "order" if number % 2 else "note"}, partition=number % 2)
+    wanted = [record.json() async for record in lb.read("orders", filter='headers.type == "order" && value.n > 1')]
+    assert wanted == [{"n": 3}, {"n": 5}]
+    with pytest.raises(FilterInvalid):
+        async for _ in lb.read("orders", filter="headers.type ="):
+            pass
+
+
 async def test_a_reader_that_follows_gets_what_comes_later(lb: AsyncClient) -> None:
     await lb.topics.create("orders", partitions=2)
     following = lb.read("orders", follow=True)

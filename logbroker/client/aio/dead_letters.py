@@ -19,7 +19,7 @@ from logbroker.client.settling import peek
 
 
 class AsyncDeadLetters:
-    """The dead letters of one queue. Without ``ids`` or a part to match, all of them are meant."""
+    """The dead letters of one queue. Without ``ids``, a CEL ``filter`` or a part to match, all of them are meant."""
 
     def __init__(self, driver: Driver, queue: str, kind: Kind = "queues") -> None:
         self._driver = driver
@@ -27,10 +27,16 @@ class AsyncDeadLetters:
         self._kind: Kind = kind
 
     async def list(
-        self, *, limit: int = 100, key: str | None = None, reason: str | None = None, error: str | None = None
+        self,
+        *,
+        limit: int = 100,
+        key: str | None = None,
+        reason: str | None = None,
+        error: str | None = None,
+        filter: str | None = None,
     ) -> list[PeekedMessage]:
         """The dead letters, at most ``limit``."""
-        return await self._driver.run(peek(self._queue, "dead", limit, key, reason, error, self._kind))
+        return await self._driver.run(peek(self._queue, "dead", limit, key, reason, error, filter, self._kind))
 
     async def redrive(
         self,
@@ -39,6 +45,7 @@ class AsyncDeadLetters:
         key: str | None = None,
         reason: str | None = None,
         error: str | None = None,
+        filter: str | None = None,
         max: int | None = None,
         rate: float | None = None,
         dry_run: bool = True,
@@ -47,7 +54,9 @@ class AsyncDeadLetters:
 
         What is sent back goes behind newer messages. The work goes on after the return; ``operation`` says how far it is.
         """
-        return await self._driver(Redrive(self._queue, Selection(ids, key, reason, error, max), rate, dry_run, self._kind))
+        return await self._driver(
+            Redrive(self._queue, Selection(ids, key, reason, error, filter, max), rate, dry_run, self._kind)
+        )
 
     async def discard(
         self,
@@ -56,10 +65,11 @@ class AsyncDeadLetters:
         key: str | None = None,
         reason: str | None = None,
         error: str | None = None,
+        filter: str | None = None,
         max: int | None = None,
     ) -> Operation:
         """Drop dead letters for good. The work goes on after the return."""
-        return await self._driver(Discard(self._queue, Selection(ids, key, reason, error, max), self._kind))
+        return await self._driver(Discard(self._queue, Selection(ids, key, reason, error, filter, max), self._kind))
 
 
 class AsyncOperations:

@@ -161,9 +161,13 @@ class Queue:
         key: str | None = None,
         reason: str | None = None,
         error: str | None = None,
+        filter: str | None = None,
     ) -> list[PeekedMessage]:
-        """Messages in a state that match every part given; ``error`` is a part of the last one. Looking has no effect."""
-        return self._driver.run(peek(self.name, state, limit, key, reason, error))
+        """Messages in a state that match all that is given; ``error`` is a part of the last one, ``filter`` is CEL.
+
+        Looking has no effect.
+        """
+        return self._driver.run(peek(self.name, state, limit, key, reason, error, filter))
 
     def stats(self) -> QueueInfo:
         """Settings, counts and totals. Raises QueueNotFound."""

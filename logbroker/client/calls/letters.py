@@ -8,6 +8,7 @@ import msgspec
 from logbroker.client.calls.base import PAGE_SIZE, Call, Page, Read, Request, get, given, path, send
 from logbroker.client.calls.messages import Kind, PeekedMessage, WirePeeked
 from logbroker.client.calls.records import ENCODING
+from logbroker.errors import InvalidRequest
 
 
 class Operation(msgspec.Struct, frozen=True):
@@ -39,19 +40,25 @@ class Redriven(msgspec.Struct, frozen=True):
 
 
 class Selection(msgspec.Struct, frozen=True):
-    """Which dead letters: by ids, or those that match every part given, or all. ``error`` is a part of the last error."""
+    """Which dead letters: by ids, or those that match a CEL ``filter`` or every part given, or all.
+
+    ``error`` is a part of the last error.
+    """
 
     ids: Sequence[str] | None = None
     key: str | None = None
     reason: str | None = None
     error: str | None = None
+    filter: str | None = None
     limit: int | None = None
 
     def body(self) -> dict[str, Any]:
-        """The selection in JSON."""
-        wanted = given(key=self.key, reason=self.reason, error=self.error)
+        """The selection in JSON. Raises InvalidRequest for an expression and parts together."""
+        parts = given(key=self.key, reason=self.reason, error=self.error)
+        if parts and self.filter is not None:
+            raise InvalidRequest(f"give a filter, or {', '.join(parts)}: an expression can say both")
         ids = None if self.ids is None else list(self.ids)
-        return given(ids=ids, filter=wanted or None, max=self.limit)
+        return given(ids=ids, filter=self.filter or parts or None, max=self.limit)
 
 
 class _Begun(msgspec.Struct):

@@ -296,6 +296,7 @@ class Peek(Read[Page[PeekedMessage]], frozen=True):
     key: str | None = None
     reason: str | None = None
     error: str | None = None
+    filter: str | None = None
     page_token: str | None = None
     kind: Kind = "queues"
 
@@ -306,6 +307,7 @@ class Peek(Read[Page[PeekedMessage]], frozen=True):
             "key": self.key,
             "reason": self.reason,
             "error": self.error,
+            "filter": self.filter,
             "page_token": self.page_token,
             "encoding": ENCODING,
         }
