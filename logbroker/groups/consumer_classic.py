@@ -17,6 +17,7 @@ from logbroker.errors import (
 )
 from logbroker.groups import consumer_events as ce
 from logbroker.groups import events as e
+from logbroker.groups.consumer_migration import downgrade_if_due
 from logbroker.groups.consumer_protocol import (
     Assignment,
     Subscription,
@@ -58,7 +59,9 @@ def join(draft: ConsumerDraft, command: JoinGroup, given_ids: frozenset[str]) ->
     except InvalidRequest as error:
         return draft.decision(InconsistentGroupProtocol(f"the subscription cannot be read: {error.detail}"))
     _enter(draft, command, member_id, holder or member_id, subscription)
-    return draft.decision(_joined(draft.group, member_id))
+    joined = _joined(draft.group, member_id)
+    downgrade_if_due(draft)  # a static member of the consumer protocol may just have become the last of the others
+    return draft.decision(joined)
 
 
 def _join_refusal(

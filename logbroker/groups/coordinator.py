@@ -241,15 +241,8 @@ class GroupCoordinator:
 
     def list_groups(self) -> list[m.GroupListing]:
         """All groups by id."""
-        views = ((group_id, group.view()) for group_id, group in self._groups())
-        return sorted(
-            (
-                m.GroupListing(group_id, view.state, view.protocol_type, view.kind)
-                for group_id, view in views
-                if _exists(view)
-            ),
-            key=lambda listing: listing.group_id,
-        )
+        listed = (dataclasses.replace(group.listing, group_id=group_id) for group_id, group in self._groups())
+        return sorted((one for one in listed if one.state is not m.GroupState.DEAD), key=lambda listing: listing.group_id)
 
     async def describe(self, group_id: str) -> m.GroupView:
         """One group; its state is DEAD if there is none of that name."""
@@ -276,10 +269,6 @@ class GroupCoordinator:
         reply = await self._journal(group_id).ask(group_id, command)
         assert isinstance(reply, reply_type)
         return reply
-
-
-def _exists(view: m.GroupView) -> bool:
-    return view.state is not m.GroupState.DEAD
 
 
 def _require_group_id(group_id: str) -> None:

@@ -240,6 +240,15 @@ class Group:
         """Whether nothing was ever kept under this name, or it was deleted: to the outside there is no such group."""
         return self.hard == _NOTHING and not self.soft.members
 
+    @property
+    def listing(self) -> m.GroupListing:
+        """A line of the list of groups, without a name."""
+        consumers = self.hard.consumer
+        if consumers is not None:
+            return m.GroupListing("", consumers.state, m.CONSUMER_PROTOCOL_TYPE, m.GroupKind.CONSUMER)
+        state = m.GroupState.DEAD if self.is_vacant else self.soft.state
+        return m.GroupListing("", state, self.soft.protocol_type)
+
     def view(self) -> m.GroupView:
         """The group as administrators see it."""
         if self.hard.consumer is not None:

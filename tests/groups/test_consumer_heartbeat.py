@@ -73,6 +73,16 @@ def test_the_assignment_is_told_once_and_again_to_a_member_that_says_everything(
     assert full.assignment is not None
 
 
+def test_a_heartbeat_that_says_nothing_new_writes_nothing() -> None:
+    group = ConsumerDriver()
+    a = group.join_as("a")
+    written = len(group.journal)
+    for must_say_all in (False, True):
+        a.must_say_all = must_say_all
+        assert group.beat_as(a) == "ok"
+    assert len(group.journal) == written
+
+
 def test_a_member_that_does_not_say_what_it_owns_still_owns_it() -> None:
     group = ConsumerDriver(orders=4)
     a, b = group.join_as("a"), group.join_as("b")

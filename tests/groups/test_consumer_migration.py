@@ -283,6 +283,18 @@ def test_the_same_when_it_falls_silent() -> None:
     assert set(group.group.soft.members) == {b.member_id}
 
 
+def test_the_same_when_a_static_member_comes_back_with_the_classic_protocol() -> None:
+    group = ConsumerDriver(orders=6)
+    a = group.join_as("a", instance_id="i")
+    b = ClassicClient(group, cooperative=False, instance="i")
+    group.leave_as(a, -2)
+    assert b.join() == "REBALANCE_IN_PROGRESS", "that is what its SyncGroup is told"
+    assert group.group.hard.consumer is None
+    assert group.group.soft.instances == {"i": b.member_id}
+    b.join()
+    assert group.state() is m.GroupState.STABLE
+
+
 # -- anything ------------------------------------------------------------------------------------------------------------
 
 
