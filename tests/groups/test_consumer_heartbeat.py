@@ -287,6 +287,47 @@ def test_a_static_member_does_not_fence_itself() -> None:
     assert group.consumers.instances == {"i": "a"}
 
 
+def test_a_static_member_that_is_away_has_a_full_session_and_need_not_give_anything_up_meanwhile() -> None:
+    group = ConsumerDriver(m.GroupLimits(consumer_session_timeout_ms=45_000), orders=4)
+    a = Client("a", instance_id="i")
+    group.beat_as(a, rebalance_ms=5_000)
+    group.advance(40_000)
+    group.join_as("b")
+    group.beat_as(a, rebalance_ms=5_000)
+    group.advance(4_000)
+    assert group.leave_as(a, -2) == "ok"
+    group.advance(44_000)
+    assert group.consumers.instances == {"i": "a"}
+    assert group.join_as("a2", instance_id="i").reading
+
+
+def test_who_takes_over_an_instance_id_owns_nothing_that_is_not_meant_for_it() -> None:
+    group = ConsumerDriver(orders=4)
+    a, b = group.join_as("a", instance_id="i"), group.join_as("b")
+    group.leave_as(a, -2)
+    told = group.say("a2", 0, instance_id="i", topics=("orders",), rebalance_timeout_ms=MINUTE_MS)
+    assert isinstance(told, Beaten)
+    assert (len(told.assignment or ()), told.epoch) == (2, 2)
+    group.beat_as(b)
+    assert len(b.reading) == 2
+
+
+def test_a_full_group_takes_the_successor_of_a_static_member() -> None:
+    group = ConsumerDriver(m.GroupLimits(max_size=1))
+    group.leave_as(group.join_as("a", instance_id="i"), -2)
+    assert group.beat_as(Client("b", instance_id="i")) == "ok"
+
+
+def test_an_instance_id_is_that_of_the_last_join() -> None:
+    group = ConsumerDriver()
+    a = group.join_as("a")
+    assert code_of(group.say("a", a.epoch, instance_id="i")) == "UNKNOWN_MEMBER_ID"
+    for instance in ("i", "j"):
+        a.instance_id = instance
+        assert group.begin_anew(a) == "ok"
+        assert group.consumers.instances == {instance: "a"}
+
+
 def test_an_administrator_takes_members_out_by_instance_id() -> None:
     group = ConsumerDriver()
     group.join_as("a", instance_id="i")
@@ -383,6 +424,14 @@ def test_after_a_restart_who_has_to_give_up_partitions_has_the_full_time_for_it(
     group.advance(9_000)
     assert group.beat_as(a) == "ok"
     group.advance(1_000)
+    assert group.beat_as(a) == "UNKNOWN_MEMBER_ID"
+
+
+def test_after_a_restart_the_silent_are_out_in_time() -> None:
+    group = ConsumerDriver(orders=4)
+    a = group.join_as("a")
+    group.restart()
+    group.advance(45_000)
     assert group.beat_as(a) == "UNKNOWN_MEMBER_ID"
 
 

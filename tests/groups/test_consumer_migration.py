@@ -192,6 +192,17 @@ def test_a_cooperative_member_keeps_what_stays() -> None:
     assert [len(one.reading) for one in (a, b, c)] == [2, 2, 2]
 
 
+def test_a_classic_member_may_change_its_mind() -> None:
+    group = ConsumerDriver(orders=2, other=2)
+    group.join_as("a", topics=("orders", "other"))
+    _, reply = group.start_join(offers=protocols("range", topics=("orders",)))
+    assert isinstance(reply, m.Joined)
+    epoch = group.consumers.epoch
+    group.start_join(reply.member_id, offers=protocols("range", topics=("other",)))
+    assert group.consumers.epoch == epoch + 1
+    assert {at.topic for at in group.consumers.target_of(reply.member_id)} == {"other"}
+
+
 def test_a_new_classic_member_is_told_its_id_first() -> None:
     group = ConsumerDriver()
     group.join_as("a")

@@ -63,6 +63,18 @@ def test_a_partition_that_came_back_is_not_committed_at_the_epoch_before() -> No
     assert group.commit_as(a, min(a.reading - {moved}), epoch=a.epoch - 2) == "ok"
 
 
+def test_a_member_that_began_anew_commits_nothing_from_before() -> None:
+    group = ConsumerDriver(orders=4)
+    a, b = group.join_as("a"), group.join_as("b")
+    group.settle_all(a, b)
+    kept = min(a.reading)
+    assert group.commit_as(a, kept, epoch=1) == "ok"
+    assert group.begin_anew(a) == "ok"
+    assert kept in a.reading
+    assert group.commit_as(a, kept, epoch=1) == "STALE_MEMBER_EPOCH"
+    assert group.commit_as(a, kept) == "ok"
+
+
 def test_who_is_out_commits_nothing_and_reads_no_offsets_as_a_member() -> None:
     group = ConsumerDriver()
     a, b = group.join_as("a"), group.join_as("b")
