@@ -1,12 +1,11 @@
 """Reading with a filter: which records match, and how far one request may look for them.
 
-What lives here: filters applied to many records in slices, and the read that goes on until it has found enough. What may
-not: formats of a door, waiting. Invariants: no slice holds the loop for long (a heavy filter runs in a thread); a scan ends
-at its limits whatever matches, and ``next_offset`` says where to go on, so that nothing is looked at twice or passed over.
+What lives here: filters applied to what is read, and the read that goes on until it has found enough. What may not: formats
+of a door, waiting. Invariants: judging does not hold the loop (``pubsub.judging``); a scan ends at its limits whatever
+matches, and ``next_offset`` says where to go on, so that nothing is looked at twice or passed over.
 """
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,13 +14,10 @@ from logbroker.engine.api import Engine, Isolation
 from logbroker.filters import Filter, Verdict
 from logbroker.metrics import Metrics
 from logbroker.model import Bounds, StoredRecord, TopicPartition
+from logbroker.pubsub.judging import judged
 
 READ_BYTES = 256 * 1024
 """How much is read and decoded at once."""
-SLICE_S = 0.004
-_STEP = 8
-_IN_THREAD = 32
-"""Records that a thread looks at before it can be stopped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,25 +54,10 @@ class Filtering:
         """Those of the records that match, in order; without a filter all of them."""
         if wanted is None:
             return records
-        found: list[StoredRecord] = []
-        errors = 0
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        step = _IN_THREAD if wanted.heavy else _STEP
-        for begin in range(0, len(records), step):
-            part = records[begin : begin + step]
-            if wanted.heavy:
-                verdicts = await asyncio.to_thread(_verdicts, wanted, where, part)
-            else:
-                verdicts = _verdicts(wanted, where, part)
-            found += [one for one, verdict in zip(part, verdicts, strict=True) if verdict is Verdict.MATCH]
-            errors += verdicts.count(Verdict.ERROR)
-            if loop.time() - began >= SLICE_S:
-                await asyncio.sleep(0)
-                began = loop.time()
-        if errors:
+        verdicts = await judged(lambda record: wanted.verdict(record, where), records, heavy=wanted.heavy)
+        if errors := verdicts.count(Verdict.ERROR):
             self._errors.add(errors, where.topic)
-        return found
+        return [one for one, verdict in zip(records, verdicts, strict=True) if verdict is Verdict.MATCH]
 
     async def scan(self, where: TopicPartition, offset: int, wanted: Filter | None, extent: Extent) -> Scanned:
         """Look from ``offset`` on for records that match, until one of the limits is reached.
@@ -109,7 +90,3 @@ class Filtering:
 def size_of(record: StoredRecord) -> int:
     """Bytes of key and value."""
     return len(record.key or b"") + len(record.value or b"")
-
-
-def _verdicts(wanted: Filter, where: TopicPartition, records: Sequence[StoredRecord]) -> list[Verdict]:
-    return [wanted.verdict(record, where) for record in records]

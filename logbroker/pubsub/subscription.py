@@ -6,19 +6,21 @@ Invariants: while the filter or the place changes nothing is read; what is not t
 counted and logged, so that a forgotten subscription does not keep its topic for ever.
 """
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import NamedTuple
 
 from logbroker.clock import Clock
 from logbroker.engine.api import Engine
 from logbroker.errors import PartitionDamaged
+from logbroker.filters import Verdict
 from logbroker.model import StoredRecord, TopicPartition
 from logbroker.pubsub.cursors import Cursor
 from logbroker.pubsub.definition import SubscriptionDefinition
 from logbroker.pubsub.filtering import VersionedFilter
+from logbroker.pubsub.judging import judged
 from logbroker.queues import commands as c
 from logbroker.queues.dispatcher.definition import View
 from logbroker.queues.dispatcher.dispatcher import Dispatcher
@@ -36,8 +38,6 @@ COUNTED: Mapping[str, str] = {
 """What is counted of subscriptions besides what is of all views."""
 AGING_STEPS = 64
 """How often within ``retain_unacked_ms`` the age of what is not taken is looked at."""
-SLICE = 200
-"""How many records are judged before others get the loop."""
 
 
 class Progress(NamedTuple):
@@ -67,18 +67,24 @@ class Subscription(Dispatcher):
         return self
 
     async def chosen(self, where: TopicPartition, records: Sequence[StoredRecord]) -> Sequence[StoredRecord]:
-        """The records that are messages of this subscription."""
+        """The records that are messages of this subscription; what is left out is counted."""
         if self._filter.takes_all:
             return records
-        chosen: list[StoredRecord] = []
-        for start in range(0, len(records), SLICE):
-            chosen += self._filter.chosen(where, records[start : start + SLICE], self.tally.count)
-            await asyncio.sleep(0)
+        verdicts = await self._judged(where, records)
+        chosen = [record for record, verdict in zip(records, verdicts, strict=True) if verdict is Verdict.MATCH]
+        if len(chosen) < len(records):
+            self.tally.count("filtered", len(records) - len(chosen))
+        if errors := verdicts.count(Verdict.ERROR):
+            self.tally.count("filter_errors", errors)
         return chosen
 
-    def takes(self, where: TopicPartition, record: StoredRecord) -> bool:
-        """Whether a record is a message of this subscription."""
-        return self._filter.takes(where, record)
+    async def takes(self, where: TopicPartition, record: StoredRecord) -> bool:
+        """Whether a record is a message of this subscription; that counts nothing."""
+        [verdict] = await self._judged(where, [record])
+        return verdict is Verdict.MATCH
+
+    async def _judged(self, where: TopicPartition, records: Sequence[StoredRecord]) -> list[Verdict]:
+        return await judged(partial(self._filter.verdict, where), records, heavy=self._filter.heavy)
 
     async def progress(self) -> list[Progress]:
         """How far each partition is."""

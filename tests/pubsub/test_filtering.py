@@ -1,12 +1,15 @@
 """Filters of subscriptions: what is left out is done, errors are counted, and a change judges only what was not read."""
 
+import threading
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 import pytest_asyncio
 
 from logbroker.clock import ManualClock
 from logbroker.errors import FilterInvalid
+from logbroker.filters import Filter, Verdict
 from logbroker.log.files.memory import MemoryFiles
 from logbroker.queues.dispatcher.peeking import Cursor
 from logbroker.queues.peeks import MessageState
@@ -148,3 +151,25 @@ async def test_what_was_delivered_before_a_restart_keeps_the_filter_that_chose_i
         await reader.queue.settle.release([one.receipt for one in held])
         await reader.publish("b2")
         assert await reader.take() == ["a1", "a2", "b2"]
+
+
+@pytest.mark.parametrize(("expression", "beside_the_loop"), [('[1].all(x, value == "a")', True), ('value == "a"', False)])
+async def test_a_filter_that_may_take_long_judges_beside_the_loop(
+    reader: Reader, monkeypatch: pytest.MonkeyPatch, expression: str, beside_the_loop: bool
+) -> None:
+    judged_in: list[threading.Thread] = []
+    verdict = Filter.verdict
+
+    def noting(self: Filter, *arguments: Any) -> Verdict:
+        judged_in.append(threading.current_thread())
+        return verdict(self, *arguments)
+
+    monkeypatch.setattr(Filter, "verdict", noting)
+    await reader.publish(*"abab")
+    await reader.subscribe(filter=expression)
+    page = await reader.queue.peek.page(MessageState.READY, Cursor(), 10)
+    assert [one.record.offset for one in page.items] == [0, 2]
+    assert await reader.take() == ["a", "a"]
+    assert reader.queue.tally.totals["filtered"] == 2
+    assert len(judged_in) == 8
+    assert {thread is not threading.main_thread() for thread in judged_in} == {beside_the_loop}

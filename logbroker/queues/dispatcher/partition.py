@@ -43,7 +43,7 @@ class Intake(Protocol):
         """Those that are; what is left out is done for this view."""
         ...
 
-    def takes(self, where: TopicPartition, record: StoredRecord) -> bool:
+    async def takes(self, where: TopicPartition, record: StoredRecord) -> bool:
         """Whether one is, for somebody who only looks."""
         ...
 
@@ -169,11 +169,11 @@ class QueuePartition:
                 return False
         return True
 
-    def is_message(self, source: Source, record: StoredRecord) -> bool:
+    async def is_message(self, source: Source, record: StoredRecord) -> bool:
         """Whether a record that was perhaps not read yet is a message of this view."""
         if source is not Source.SOURCE or self._intake is None or record.offset < self.machine.read_next:
             return True
-        return self._intake.takes(self.place.source, record)
+        return await self._intake.takes(self.place.source, record)
 
     async def _read_source(self, offset: int) -> tuple[list[StoredRecord], int] | None:
         """The records from ``offset`` and where to go on; None at the end."""

@@ -185,6 +185,6 @@ class Peek:
                 return
             for record in await partition.records_at(source, offsets):
                 done = partition.machine.is_finished(Position(source, record.offset))
-                if not done and partition.is_message(source, record):
+                if not done and await partition.is_message(source, record):
                     yield record
             start = offsets[-1] + 1
