@@ -39,7 +39,7 @@ _REFUSALS = frozenset(
 _BATCH = 5
 
 
-def _client(port: int) -> dict[str, object]:
+def client_settings(port: int) -> dict[str, object]:
     return {
         "bootstrap.servers": f"{HOST}:{port}",
         "reconnect.backoff.ms": 20,
@@ -50,7 +50,7 @@ def _client(port: int) -> dict[str, object]:
 
 def create_topic(port: int, name: str = TOPIC, partitions: int = PARTITIONS) -> None:
     """The topic of the loop, or another."""
-    admin = AdminClient(_client(port))
+    admin = AdminClient(client_settings(port))
     admin.create_topics([NewTopic(name, partitions, 1)])[name].result(30)
 
 
@@ -74,7 +74,7 @@ def _produce(
     batch: int,
     settings: Mapping[str, object],
 ) -> None:
-    producer = Producer({**_client(port), "linger.ms": 1, **settings})
+    producer = Producer({**client_settings(port), "linger.ms": 1, **settings})
     with closing(Recorder(path, process)) as recorder:
         value = 0
         while not stop.is_set():
@@ -111,7 +111,7 @@ class Member:
         self._recorder = recorder
         self._rebalanced = False
         settings = {"group.id": GROUP, "enable.auto.commit": False, "auto.offset.reset": "earliest"}
-        self._consumer = Consumer({**_client(port), **settings, **PROTOCOLS[protocol], "fetch.wait.max.ms": 100})
+        self._consumer = Consumer({**client_settings(port), **settings, **PROTOCOLS[protocol], "fetch.wait.max.ms": 100})
         recorder.begin(Subscribe())
         self._consumer.subscribe([TOPIC], on_assign=self._on_rebalance, on_revoke=self._on_rebalance)
         recorder.end(Outcome.OK, Subscribe())
@@ -160,7 +160,7 @@ class Watcher:
     """Reads what the group has committed, without being a member."""
 
     def __init__(self, port: int, path: Path) -> None:
-        self._consumer = Consumer({**_client(port), "group.id": GROUP, "enable.auto.commit": False})
+        self._consumer = Consumer({**client_settings(port), "group.id": GROUP, "enable.auto.commit": False})
         self._recorder = Recorder(path, "watcher")
 
     def committed(self) -> dict[str, int]:

@@ -108,8 +108,23 @@ class Inventory:
     dead: tuple[int, ...] = ()
 
 
-Action: TypeAlias = Send | Poll | Assign | Subscribe | Commit | Committed | Enqueue | Receive | Settle | Inventory
-_KINDS = (Send, Poll, Assign, Subscribe, Commit, Committed, Enqueue, Receive, Settle, Inventory)
+@dataclass(frozen=True, slots=True)
+class Transact:
+    """A transaction over many partitions: what was polled (offset, value) and sent in it, until its end was asked for.
+
+    OK: it was committed; FAIL: it was aborted, or nobody ever asked to commit it.
+    """
+
+    sent: Mapping[Partition, tuple[int, ...]] = field(default_factory=dict)
+    polled: Mapping[Partition, tuple[tuple[int, int], ...]] = field(default_factory=dict)
+    asked_ns: int = 0
+    """When the commit was asked for; 0: never."""
+
+
+Action: TypeAlias = (
+    Send | Poll | Assign | Subscribe | Commit | Committed | Enqueue | Receive | Settle | Inventory | Transact
+)
+_KINDS = (Send, Poll, Assign, Subscribe, Commit, Committed, Enqueue, Receive, Settle, Inventory, Transact)
 _ACTIONS = {kind.__name__: kind for kind in _KINDS}
 
 
@@ -159,6 +174,9 @@ def _from_json(line: Mapping[str, Any]) -> Action:
             fields[name] = tuple(fields[name])
     if "records" in fields:
         fields["records"] = {where: tuple((at, value) for at, value in seen) for where, seen in fields["records"].items()}
+    if "sent" in fields:
+        fields["sent"] = {where: tuple(values) for where, values in fields["sent"].items()}
+        fields["polled"] = {where: tuple((at, value) for at, value in seen) for where, seen in fields["polled"].items()}
     return _ACTIONS[line["action"]](**fields)
 
 
