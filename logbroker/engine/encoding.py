@@ -1,14 +1,18 @@
 """Records to batches and back, as the embedded engine needs it. Pure."""
 
 from collections.abc import Iterable, Sequence
+from struct import Struct
 
 from logbroker.config import TopicConfig
 from logbroker.engine.api import AbortedTransaction, Buffer
 from logbroker.errors import CorruptMessage, PartitionDamaged
 from logbroker.model import ProducerStamp, Record, StoredRecord
-from logbroker.records.batch import BatchHeader, Compression, check_batch, iter_headers
+from logbroker.records.batch import LOG_OVERHEAD, BatchHeader, Compression, check_batch, iter_headers
 from logbroker.records.codec import decode, encode
 from logbroker.records.committed import AbortedBatches
+
+_SPAN = Struct(">qi11xi")
+"""Base offset, length and last offset delta of a header: what it takes to get to the next one."""
 
 
 def encode_batch(
@@ -62,7 +66,13 @@ def decode_from(
 
 def next_offset_behind(chunk: Buffer) -> int:
     """The offset behind the last of the whole batches in ``chunk``, which holds at least one."""
-    return max(header.next_offset for _, header in iter_headers(chunk))
+    position = 0
+    next_offset = 0
+    while position + _SPAN.size <= len(chunk):
+        base_offset, length, delta = _SPAN.unpack_from(chunk, position)
+        position += length + LOG_OVERHEAD
+        next_offset = base_offset + delta + 1
+    return next_offset
 
 
 def _check_unchanged(chunk: Buffer, position: int, header: BatchHeader) -> None:

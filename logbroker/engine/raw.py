@@ -102,9 +102,8 @@ def _batches(partition: Partition, chunk: Buffer, offset: int, upto: int, isolat
         return BatchesRead([], bounds, [])
     aborted: list[AbortedTransaction] = []
     if isolation is Isolation.READ_COMMITTED:
-        found = partition.log.aborted(offset, upto)
-        if len(found) > _WORTH_A_WALK:
-            end = next_offset_behind(chunk)
-            found = [one for one in found if one.first_offset < end]
+        found = partition.log.aborted(offset, upto, _WORTH_A_WALK)
+        if found is None:
+            found = partition.log.aborted(offset, next_offset_behind(chunk)) or []
         aborted = [AbortedTransaction(one.producer_id, one.first_offset) for one in found]
     return BatchesRead([chunk], bounds, aborted)

@@ -21,10 +21,11 @@ class AbortedLookup:
         """Those sealed segments that have any."""
         self._seen_changes = -1
 
-    def between(self, offset: int, upto: int) -> list[Aborted]:
+    def between(self, offset: int, upto: int, most: int) -> list[Aborted] | None:
         """Those that have records in ``[offset, upto)``, maybe some more, by the offsets of their markers.
 
-        ``upto`` is at most the last stable offset. Raises PartitionDamaged, StorageError.
+        None where they are more than ``most``. ``upto`` is at most the last stable offset. Raises PartitionDamaged,
+        StorageError.
         """
         found: list[Aborted] = []
         for segment in (*self._sealed_with_aborts(), self._segments.active):
@@ -34,6 +35,8 @@ class AbortedLookup:
             for one in segment.aborted.ending_at_or_after(offset):
                 if one.first_offset < upto:
                     found.append(one)
+                    if len(found) > most:
+                        return None
                 if one.last_stable_offset >= upto:
                     return found
         return found

@@ -229,12 +229,14 @@ class PartitionLog:
         first = self._producers.transactions.first_undecided(high_watermark)
         return None if first is None else max(first, self.log_start_offset)
 
-    def aborted(self, offset: int, upto: int) -> list[Aborted]:
+    def aborted(self, offset: int, upto: int, most: int = INT32_MAX) -> list[Aborted] | None:
         """The aborted transactions with records in ``[offset, upto)``, maybe some more; ``upto`` is in no open one.
+
+        None where they are more than ``most``.
 
         Raises PartitionDamaged, StorageError.
         """
-        return self._aborted.between(offset, upto)
+        return self._aborted.between(offset, upto, most)
 
     def transaction_start(self, producer_id: int) -> int | None:
         """Where the open transaction of a producer begins; None if it has none."""

@@ -5,7 +5,9 @@ What lives here: one instance, the filling of its source, the reading of its tar
 
 import time
 from collections import Counter
+from collections.abc import Callable
 from multiprocessing.synchronize import Event
+from typing import TypeAlias
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
@@ -18,6 +20,9 @@ GROUP = "copiers"
 PARTITIONS = 6
 _BATCH = 20
 _TIMEOUT_S = 5.0
+_ATTEMPTS = 3
+Some: TypeAlias = Callable[[Producer, Consumer, list[Message]], None]
+"""Copies some messages."""
 
 
 def create_topics(port: int) -> None:
@@ -37,15 +42,25 @@ def fill(port: int, first: int, count: int) -> None:
 
 
 def copy(port: int, number: int, stop: Event) -> None:
-    """Copy until told to stop. Whatever goes wrong, both clients are made anew, as a process that ends and starts would."""
+    """Copy until told to stop, offsets and copies in one transaction."""
+    _copy_for_ever(port, number, stop, _copy_some)
+
+
+def copy_at_least_once(port: int, number: int, stop: Event) -> None:
+    """The control: offsets are committed after the transaction and not in it."""
+    _copy_for_ever(port, number, stop, _copy_some_then_commit)
+
+
+def _copy_for_ever(port: int, number: int, stop: Event, some: Some) -> None:
+    """Whatever goes wrong, both clients are made anew, as a process that ends and starts would."""
     while not stop.is_set():
         try:
-            _copy(port, number, stop)
+            _copy(port, number, stop, some)
         except KafkaException:
             continue
 
 
-def _copy(port: int, number: int, stop: Event) -> None:
+def _copy(port: int, number: int, stop: Event, some: Some) -> None:
     producer = Producer(
         {**client_settings(port), "transactional.id": f"copier-{number}", "linger.ms": 1, "transaction.timeout.ms": 5_000}
     )
@@ -67,16 +82,9 @@ def _copy(port: int, number: int, stop: Event) -> None:
         while not stop.is_set():
             messages = [one for one in consumer.consume(_BATCH, 0.1) if one.error() is None]
             if messages:
-                _copy_some(producer, consumer, messages)
+                some(producer, consumer, messages)
     finally:
         consumer.close()
-
-
-def copy_at_least_once(port: int, number: int, stop: Event) -> None:
-    """The control: offsets are committed after the transaction and not in it."""
-    global _copy_some
-    _copy_some = _copy_some_then_commit
-    copy(port, number, stop)
 
 
 def _copy_some_then_commit(producer: Producer, consumer: Consumer, messages: list[Message]) -> None:
@@ -98,11 +106,11 @@ def _copy_some(producer: Producer, consumer: Consumer, messages: list[Message]) 
         producer.produce(TARGET, b"copy of " + (message.value() or b""), partition=partition)
     offsets = [TopicPartition(SOURCE, partition, offset) for partition, offset in positions.items()]
     producer.send_offsets_to_transaction(offsets, consumer.consumer_group_metadata(), _TIMEOUT_S)
-    while True:
+    for attempt in range(_ATTEMPTS):
         try:
             producer.commit_transaction(_TIMEOUT_S)
         except KafkaException as refused:
-            if not refused.args[0].retriable():
+            if not refused.args[0].retriable() or attempt == _ATTEMPTS - 1:
                 raise
         else:
             return

@@ -74,6 +74,9 @@ def check_facts(log: PartitionLog) -> None:
     for offset in range(start, stable):
         for upto in {offset + 1, (offset + stable + 1) // 2, stable}:
             given = log.aborted(offset, upto)
+            assert given is not None
+            assert not given or log.aborted(offset, upto, len(given) - 1) is None
+            assert log.aborted(offset, upto, len(given)) == given
             found = {(one.producer_id, max(one.first_offset, start), one.last_offset) for one in given}
             needed = {one for one in facts.aborted if one[1] < upto and one[2] >= offset}
             trimmed = {one for one in found if one[1] == start}

@@ -18,6 +18,7 @@ from tools.bench import (
     queue_retries,
     queue_scale,
     replies,
+    transactions,
     worker,
 )
 from tools.bench.measure import Figure, show, write_json
@@ -35,6 +36,7 @@ BENCHMARKS: dict[str, Callable[[Path], list[Figure]]] = {
     "queue-retries": queue_retries.run,
     "queue-scale": queue_scale.run,
     "replies": replies.run,
+    "transactions": transactions.run,
     "worker": worker.run,
 }
 
