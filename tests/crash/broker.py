@@ -58,6 +58,15 @@ class Broker:
             time.sleep(0.005)
         return time.monotonic() - begin
 
+    def becomes_ready(self) -> bool:
+        """Wait until it serves, or has ended by itself; whether it serves."""
+        assert self._process is not None
+        while self._process.poll() is None:
+            if is_ready(self.port):
+                return True
+            time.sleep(0.02)
+        return False
+
     @property
     def pid(self) -> int:
         """The process that was started last."""

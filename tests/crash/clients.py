@@ -55,8 +55,9 @@ class Client:
 
 
 def create_topic(port: int) -> None:
-    """The topic of the loop, with segments small enough to roll."""
-    body = {"partitions": PARTITIONS, "config": {"segment_bytes": 64 * 1024, "retention_ms": -1}}
+    """The topic of the loop, with small segments. It is compacted, which drops nothing: a value is its key."""
+    config = {"segment_bytes": 64 * 1024, "retention_ms": -1, "cleanup_policy": "compact"}
+    body = {"partitions": PARTITIONS, "config": config}
     with closing(Client(port)) as client:
         status, answer = client.call("PUT", f"/v1/topics/{TOPIC}", body)
     assert status == 201, answer
@@ -82,7 +83,7 @@ def write(port: int, number: int, path: Path, stop: Event) -> None:
 
 
 def _send(client: Client, partition: int, values: tuple[int, ...]) -> tuple[Outcome, int | None]:
-    records = [{"value": str(value), "partition": partition} for value in values]
+    records = [{"key": str(value), "value": str(value), "partition": partition} for value in values]
     try:
         status, answer = client.call("POST", f"/v1/topics/{TOPIC}/records", {"records": records})
     except (OSError, http.client.HTTPException):

@@ -27,11 +27,12 @@ group_min_session_timeout_ms = {group_clients.SESSION_MS}
 group_initial_rebalance_delay_ms = 100
 group_consumer_session_timeout_ms = {group_clients.SESSION_MS}
 group_consumer_heartbeat_interval_ms = 200
+compaction_check_ms = 200
 """
 LONGEST_LIFE = 0.5
 LONGEST_RECOVERY = 0.8
 LONGEST_WAIT = 3.0
-"""How long a named point is waited for; then the broker is killed where it is."""
+"""How long a named point is waited for once the broker serves; then it is killed where it is."""
 LONG_LIFE = 3.0
 LONG_LIVES = 0.05
 """How many lives are long enough for a group to settle and work."""
@@ -100,7 +101,8 @@ class Nemesis:
         self._start()
 
     def _strike_ready(self) -> None:
-        longest = LONG_LIFE if self.chance.random() < LONG_LIVES else LONGEST_LIFE
+        slow = sum(self.starts) / len(self.starts) / 2  # where a start takes long, so does everything else
+        longest = LONG_LIFE if self.chance.random() < LONG_LIVES else max(LONGEST_LIFE, slow)
         time.sleep(self.chance.uniform(0, longest))
         kind = self.chance.random()
         if kind < 0.08:
@@ -115,7 +117,7 @@ class Nemesis:
             self._kill("at random")
 
     def _meet_point(self) -> None:
-        if self.broker.dies_within(LONGEST_WAIT):
+        if not self.broker.becomes_ready() or self.broker.dies_within(LONGEST_WAIT):
             self.done[self._point] += 1
             self.kills += 1
         else:
@@ -129,7 +131,7 @@ class Nemesis:
     def _start(self) -> None:
         """A third of the lives end at a named point."""
         self._point = self.chance.choice([*LOG_POINTS, *POINTS]) if self.chance.random() < 0.33 else ""
-        most = 3 if self._point.startswith("reco") else 40
+        most = 3 if self._point.startswith(("reco", "swap")) else 40
         environment = {KILL: f"{self._point}:{self.chance.randint(1, most)}"} if self._point else {}
         self.broker.start(environment)
 

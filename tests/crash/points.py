@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
 
 from logbroker.log.checkpoint import Checkpoint
+from logbroker.log.compaction.swap import Swap
 from logbroker.log.files.disk import DiskFile
 from logbroker.log.flushing import FlushTicket
 from logbroker.log.partition import PartitionLog
@@ -36,6 +37,9 @@ LOG_POINTS: dict[str, Point] = {
     "checkpoint begins": Point(Checkpoint, "store", False),
     "checkpoint stored": Point(Checkpoint, "store", True),
     "start moves": Point(PartitionLog, "_move_start", True),
+    "swap begins": Point(Swap, "commit", False),
+    "swap committed": Point(Swap, "commit", True),
+    "swapped in": Point(PartitionLog, "swap_in", True),
     "recovery reads": Point(_Recovery, "_read_past", False),
     "recovery flushes": Point(_Recovery, "_make_durable", False),
     "recovered": Point(_Recovery, "_make_durable", True),

@@ -13,7 +13,7 @@ from typing import TypeAlias
 from logbroker.errors import FlushFailed, LogbrokerError
 
 NEVER = 1 << 60
-_ALL_OR_NOTHING = frozenset({"record", "commit", "sent", "sequence"})
+_ALL_OR_NOTHING = frozenset({"record", "put", "commit", "sent", "sequence"})
 """What a refusal is told of only when nothing of it was written."""
 
 Moment: TypeAlias = Callable[[], int]

@@ -2,8 +2,8 @@
 
 What lives here: starting it, and the steps, each of which notes what it asked and was promised. What may not: judging.
 
-``data`` is a topic with retention by age, ``jobs`` a queue over a topic of the same name, ``g`` a group over ``data``.
-Topics that come and go are called ``extra-`` and a number, none of them twice.
+``data`` is a topic with retention by age, ``table`` one that is compacted, ``jobs`` a queue over a topic of the same name,
+``g`` a group over ``data``. Topics that come and go are called ``extra-`` and a number, none of them twice.
 """
 
 import dataclasses
@@ -35,6 +35,13 @@ GROUP = "g"
 RETENTION_MS = 60_000
 PRODUCER = 7
 NOBODY = MemberClaim("", -1)
+TABLE = TopicPartition("table", 0)
+_TABLE_SETTINGS = {
+    "cleanup_policy": "compact",
+    "segment_bytes": 1_500,
+    "retention_ms": -1,
+    "min_cleanable_dirty_ratio": 0.01,
+}
 _TOPIC_SETTINGS = {"segment_bytes": 1_500, "retention_ms": RETENTION_MS, "index_interval_bytes": 200}
 
 
@@ -79,6 +86,7 @@ async def founded(files: Files, clock: ManualClock) -> Running:
     """A broker with the topic and the queue."""
     running = await Running.start(files, clock)
     await running.engine.create_topic(DATA.topic, 1, _TOPIC_SETTINGS)
+    await running.engine.create_topic(TABLE.topic, 1, _TABLE_SETTINGS)
     settings = msgspec.convert({"partitions": 1, "max_attempts": 2, "retry": {"policy": "none"}}, QueueSettings)
     await running.services.queues.ensure(QUEUE, settings)
     await settled()
@@ -224,6 +232,26 @@ class Life:
             await self.running.engine.maintain()
             fact.at = (await self.running.engine.bounds(DATA)).log_start_offset
 
+    async def compact(self) -> None:
+        """Some new values for the keys of the table in segments of their own, and the cleaner."""
+        for _ in range(2):
+            await self._put()
+            self.running.engine.partition(TABLE).log.roll(self.running.clock.now())
+        await self._put()
+        await self.running.engine.compact()
+
+    async def _put(self) -> None:
+        """One batch with a new value for each of two keys of the table."""
+        at = self.running.engine.partition(TABLE).log.end_offset
+        numbers = [next(self._numbers), next(self._numbers)]
+        with self.ledger.asking("put", TABLE.topic, self.moment) as first:
+            first.at, first.key = at, b"k%d=%d" % (numbers[0] % 3, numbers[0])
+            second = dataclasses.replace(first, at=at + 1, key=b"k%d=%d" % (numbers[1] % 3, numbers[1]))
+            self.ledger.facts.append(second)
+            records = [Record(one.key, key=one.key.partition(b"=")[0]) for one in (first, second)]
+            await self.running.engine.append(TABLE, records)
+        second.done, second.refused = first.done, first.refused
+
     async def create(self) -> None:
         """A topic more, with a batch in it."""
         name = f"extra-{next(self._numbers)}"
@@ -259,6 +287,7 @@ SHORT: dict[str, Step] = {
     "ack": Life.ack,
     "reject": Life.reject,
     "roll": Life.roll,
+    "compact": Life.compact,
     "retain": Life.retain,
     "create": Life.create,
     "delete": Life.delete,

@@ -22,6 +22,8 @@ from logbroker.log.files.crashes import flushed_only
 from logbroker.log.files.faults import SYNC, FaultFiles
 from logbroker.log.flushing import FlushTicket
 from logbroker.log.index import SparseIndex
+from logbroker.log.names import CLEANED, SWAP
+from logbroker.log.place import Place
 from logbroker.log.recovery import _Recovery
 from logbroker.log.segment import Segment
 from logbroker.machine import HardEvent
@@ -119,6 +121,18 @@ def lease_not_persisted(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(EventCodec, "events", forgetful)
 
 
+def swap_mishandled(patch: pytest.MonkeyPatch) -> None:
+    """A start takes a committed copy for one that was not, and removes it."""
+
+    def remove(place: Place) -> bool:
+        for name in place.files.listdir(place.path):
+            if name.endswith((SWAP, CLEANED)):
+                place.files.unlink(place.at(name))
+        return True
+
+    patch.setattr("logbroker.log.recovery.recover_swaps", remove)
+
+
 # -- what catches them -----------------------------------------------------------------------------------------------
 
 
@@ -167,6 +181,7 @@ CONTROLS: dict[str, Control] = {
     "truncation in mid-log": Control(
         truncation_in_mid_log, lambda: every_byte_past_the_recovery_point(every=50).violations
     ),
+    ".swap mishandled": Control(swap_mishandled, lambda: by_replay("compact")),
     "lease not persisted": Control(lease_not_persisted, lambda: by_replay("lease")),
 }
 """The bugs of the list, by name."""

@@ -12,7 +12,7 @@ from tests.faults.replay import Tally, replay_random, replay_short, short_worklo
 from tests.faults.scale import scaled
 
 LENGTH = scaled(1, 2)
-RANDOM_STATES = scaled(1_000, 5_000)
+RANDOM_STATES = scaled(600, 2_000)
 
 
 def assert_fine(tally: Tally, told: str) -> None:

@@ -14,7 +14,7 @@ from logbroker.queues.dispatcher import Want
 from logbroker.queues.dispatcher.peeking import Cursor
 from logbroker.queues.peeks import MessageState
 from tests.faults.ledger import Ledger
-from tests.faults.life import DATA, GROUP, PRODUCER, Running
+from tests.faults.life import DATA, GROUP, PRODUCER, TABLE, Running
 
 LONG_MS = 1_000_000
 """Longer than any lease."""
@@ -33,7 +33,7 @@ async def violations(
         running = await Running.start(files, ManualClock(wall_ms))
         if killed:
             found += [why async for why in _leases(ledger, moment, running)]
-        for judge in (_topics, _records, _start, _commits, _sequences, _jobs):
+        for judge in (_topics, _records, _table, _start, _commits, _sequences, _jobs):
             found += [why async for why in judge(ledger, moment, running)]
         if goes_on:
             found += [why async for why in _goes_on(running)]
@@ -92,6 +92,21 @@ async def _records(ledger: Ledger, moment: int, running: Running) -> AsyncIterat
         for fact in ledger.promised("record", moment):
             if fact.what == name and fact.at >= bounds.log_start_offset and records.get(fact.at) != fact.key:
                 yield f"{name}: offset {fact.at} was acknowledged and is not there"
+
+
+async def _table(ledger: Ledger, moment: int, running: Running) -> AsyncIterator[str]:
+    """Of each key the value that was put last, or a later one that was begun; no other offsets than were given."""
+    found = [(record.offset, record.value or b"") for record in await _read(running, TABLE)]
+    possible = {(fact.at, fact.key) for fact in ledger.possible("put", moment)}
+    if strange := [one for one in found if one not in possible] or sorted({at for at, _ in found}) != [
+        at for at, _ in found
+    ]:
+        yield f"table: {strange}, which was not put there"
+    latest = {value.partition(b"=")[0]: offset for offset, value in found}
+    for fact in ledger.promised("put", moment):
+        key = fact.key.partition(b"=")[0]
+        if latest.get(key, -1) < fact.at:
+            yield f"table: {fact.key!r} was put at {fact.at}, the key's last is at {latest.get(key)}"
 
 
 async def _start(ledger: Ledger, moment: int, running: Running) -> AsyncIterator[str]:

@@ -57,6 +57,8 @@ def _first(found: Sequence[str]) -> str:
     return f" (first: {found[0]})" if found else ""
 
 
+_SLOW_STOP = "unclean-stop"
+"""Counted and told, but no promise of a figure."""
 _COMMITS = {"commit-regress", "commit-ahead", "group-stuck"}
 _JOBS = {
     "job-lost",
@@ -83,9 +85,11 @@ def kill(kills: int, seed: int) -> Sequence[Reached]:
         return Reached(figure, f"{what}; {value}", enough and not found, kills)
 
     stale = sum(told[how, "fail"] for how in ("ack", "nack", "release", "reject"))
-    others = anomalies.keys() - _COMMITS - _JOBS - {"duplicate"}
+    others = anomalies.keys() - _COMMITS - _JOBS - {"duplicate", _SLOW_STOP}
+    forced = sum(code != 0 for code in done.nemesis.codes)
+    stops = f"{forced} of {len(done.nemesis.codes)} stops by SIGTERM took more than 20 s and were forced"
     return [
-        reached("F1", others, done.summary()),
+        reached("F1", others, f"{done.summary()}; {stops}"),
         reached("F2", {"duplicate"}, f"{done.plain_duplicates()} duplicates of the plain producer"),
         reached("F3", _COMMITS, f"{told['Commit', 'ok']} commits, {told['Commit', 'fail']} refused; {kills} kills"),
         reached("F4", _JOBS, f"{told['Enqueue', 'ok']} sends, {told['ack', 'ok']} acks, {stale} stale receipts refused"),
