@@ -130,7 +130,7 @@ class LocalBroker:
         from logbroker.client import Client
 
         if not self._clients:
-            self._clients.append(Client(self.http_url))
+            self._clients.append(Client(self.http_url).__enter__())
         return self._clients[0]
 
     def connect(self) -> "AsyncClient":

@@ -8,6 +8,7 @@ import pytest
 
 pytest_plugins = ["pytester"]
 
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 ON = ("-p", "logbroker.testing.plugin", "-p", "no:cacheprovider", "-p", "no:asyncio")
 
 
@@ -20,6 +21,11 @@ def pytester(pytester: pytest.Pytester) -> pytest.Pytester:
 def passes(pytester: pytest.Pytester, test: str, *options: str, passed: int = 1) -> None:
     pytester.makepyfile(test)
     pytester.runpytest_inprocess(*ON, *options).assert_outcomes(passed=passed)
+
+
+def test_the_example_of_the_readme_passes(pytester: pytest.Pytester) -> None:
+    [example] = [block for block in README.split("```python\n")[1:] if "def test_" in block]
+    passes(pytester, example.partition("```")[0])
 
 
 def test_a_test_sends_moves_the_clock_and_looks_what_became_of_it(pytester: pytest.Pytester) -> None:
