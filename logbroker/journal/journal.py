@@ -293,6 +293,7 @@ class Journal(Generic[M, R]):
     def _apply(self, work: _Work[M, R], entry: Entry[M], decision: Decision[R]) -> None:
         for event in decision.events:
             entry.machine.apply(event)
+        self._moves_under_way += len(decision.moves)
         for move in decision.moves:
             self._spawn(partial(self._move, work.name, move), f"move {move.token} of {work.name}")
         self._answers.give(decision, work.future, entry.end)
@@ -309,7 +310,6 @@ class Journal(Generic[M, R]):
     async def _move(self, name: str, move: Move) -> None:
         assert self._mover is not None, "this kind of machine moves nothing"
         outcome: Moved | MoveFailed
-        self._moves_under_way += 1
         try:
             outcome = Moved(move.token, await self._mover.move(move))
         except LogbrokerError as error:
