@@ -281,8 +281,8 @@ def test_a_file_of_a_newer_version_is_refused(kind: str) -> None:
     append(log, b"a")
     log.roll(NOW)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(state, "_VERSION", 2)
-        patch.setattr(checkpoint, "_VERSION", 2)
+        patch.setattr(state, "_VERSION", state._VERSION + 1)
+        patch.setattr(checkpoint, "_VERSION", checkpoint._VERSION + 1)
         if kind == "digest":
             files.unlink(f"{PATH}/{file_name(0, 'digest')}")
             log._segments.first.write_digest(log._segments.first.state())
