@@ -11,17 +11,17 @@ behind the cut are.
 from itertools import pairwise
 from typing import NamedTuple
 
-from logbroker.errors import StorageError
+from logbroker.errors import PartitionDamaged, StorageError
 from logbroker.log.checkpoint import Checkpoint, Checkpointed
 from logbroker.log.descriptors import Descriptors
 from logbroker.log.files import Files, make_dirs
 from logbroker.log.mending import Change, Kind, Mode, SegmentPlan, empty_batches, plan_segment, site_of
-from logbroker.log.names import CHECKPOINT, DIGEST, INDEX, LOG, TIME_INDEX, file_name, sort_out
+from logbroker.log.names import CHECKPOINT, LOG, SEGMENT_KINDS, file_name, sort_out
 from logbroker.log.place import Place
 from logbroker.log.segment import Segment
 from logbroker.log.state import fresh_state
 
-_SIDECARS = (INDEX, TIME_INDEX, DIGEST)
+_SIDECARS = SEGMENT_KINDS[1:]
 _CHUNK = 1 << 20
 _INDEX_INTERVAL = 4096
 
@@ -59,6 +59,10 @@ class _Planning:
         self._directory = directory
         self._mode = mode
         self._listing = sort_out(files.listdir(directory))
+        if self._listing.swaps:
+            raise PartitionDamaged(
+                f"{directory}: a compaction was interrupted; start the broker once, which finishes it, then repair"
+            )
         stored = Checkpoint(files, self._place().named(CHECKPOINT)).load()
         bases = self._listing.logs
         first = bases[0] if bases else 0

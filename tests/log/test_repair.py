@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from logbroker.engine.encoding import decode_from
+from logbroker.errors import PartitionDamaged
 from logbroker.log import mending
 from logbroker.log.files.memory import MemoryFiles
 from logbroker.log.mending import Kind, Mode
@@ -214,6 +215,28 @@ def test_a_second_repair_of_a_segment_with_a_gap_leaves_the_gap() -> None:
     carry_out(files, plan_repair(files, PATH, Mode.SKIP))
     assert damages(files) == []
     assert len(offsets_of(open_log(files))) == 2 * RECORDS - 4
+
+
+def test_a_compaction_that_was_interrupted_is_finished_first() -> None:
+    files = written()
+    files.create(f"{FIRST}.swap")
+    with pytest.raises(PartitionDamaged, match="start the broker once"):
+        plan_repair(files, PATH, Mode.SKIP)
+
+
+def test_in_a_compacted_segment_the_gaps_stay_and_only_what_is_damaged_goes() -> None:
+    files = written()
+    size = batch_size(files)
+    for batch in (1, 3):  # as compaction leaves it: gaps, and a digest that counts the records
+        flip(files, FIRST, batch * size + 100)
+    repaired(files)
+    files.rmtree("repairs/1")
+    size_of_gap = 61
+    flip(files, FIRST, size + size_of_gap + 12)  # the epoch of a batch between
+    plan = repaired(files)
+    assert [(one.kind, one.lost) for one in plan.changes] == [(Kind.MENDED, 0)]
+    assert damages(files) == []
+    assert offsets_of(open_log(files)) == [one for one in range(2 * RECORDS) if one not in (2, 3, 6, 7)]
 
 
 def test_repairing_without_a_digest_still_loses_only_what_is_damaged() -> None:
