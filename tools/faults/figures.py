@@ -31,9 +31,11 @@ FIGURES = (
     Figure("F14", "every flip, length, deletion of an index: the same reads", "corruption"),
     Figure("F15", "every truncation of the active segment's last 64 KiB: the whole batches, the rest kept", "corruption"),
     Figure("F16", "every checkpoint, sidecar and catalogue damaged: starts right or refuses", "corruption"),
+    Figure("F17", "disk full at 200 random points: 507, reads and acks go on, back within 5 s, 0 lost", "disk-full"),
     Figure("F20", "1,000 clock jumps: 0 early deletions, leases by the monotonic clock, offsets ordered", "clock"),
     Figure("F21", "unclean start of 10 GB in 1,000 partitions < 30 s; reads only past the recovery points", "restart"),
     Figure("F22", "1,000,000 fuzzed Kafka frames: no crash, hang, exception; memory bounded; others served", "kafka-fuzz"),
     Figure("F22b", "200,000 fuzzed HTTP requests: the same", "http-fuzz"),
+    Figure("F23", "5,000 half-open, 500 slow, 100 deaf peers: <= 64 KiB each, closed, others at 90 %", "slow-peers"),
     Figure("F30", "model with crash and restart, 20,000 x 50 steps: 0 divergences", "model"),
 )

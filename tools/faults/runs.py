@@ -17,6 +17,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from tests.crash.kill_loop import run as kill_loop
 from tests.faults.clock import jump
 from tests.faults.corruption import WALKS
+from tests.faults.disk_full import run as fill_disk
 from tests.faults.disk_images import unavailable
 from tests.faults.failing_flush import injected, overcommitted
 from tests.faults.matrix import in_memory, on_disk
@@ -25,6 +26,7 @@ from tests.faults.planted import CONTROLS, caught
 from tests.faults.power import INTERVAL_MS
 from tests.faults.power import run as power_cuts
 from tests.faults.replay import replay_random, replay_short
+from tests.faults.slow_peers import run as trouble
 from tests.http_api import fuzzing as http_fuzzing
 from tests.kafka_api import fuzzing as kafka_fuzzing
 from tools.faults.report import Reached
@@ -166,6 +168,26 @@ def fsync(_: int, __: int) -> Sequence[Reached]:
     return [Reached("F10", "; ".join(told), fine)]
 
 
+def disk_full(points: int, seed: int) -> Sequence[Reached]:
+    """A disk that somebody else fills: half of the points on a tmpfs, half on ext4."""
+    told, fine = [], True
+    for kind in ("tmpfs", "ext4"):
+        with _directory("full") as directory:
+            done = fill_disk(directory, kind, points // 2, seed)
+        told.append(f"{kind}: {done.summary()}{_first(done.wrong)}")
+        fine = fine and not done.wrong and done.there == done.acknowledged and done.slowest_return_s < 5
+    return [Reached("F17", "; ".join(told), fine and points >= 200)]
+
+
+def slow_peers(half_open: int, _: int) -> Sequence[Reached]:
+    """Peers that say nothing, half of it, or never read; a tenth as many slow and a fiftieth as many deaf ones."""
+    with _directory("peers") as directory:
+        done = trouble(directory, half_open, half_open // 10, half_open // 50)
+    served = done.rate_during >= 0.9 * done.rate_before
+    small = done.per_connection <= 64 * 1024 and done.closed == done.half_open + done.slow
+    return [Reached("F23", done.summary(), served and small and half_open >= 5_000)]
+
+
 def clock(jumps: int, seed: int) -> Sequence[Reached]:
     """Jumps of the wall clock."""
     done = jump(jumps, seed)
@@ -227,6 +249,8 @@ RUNS: dict[str, Run] = {
     "corruption": Run(corruption, 1, 11, "one damage of so many"),
     "power": Run(power, 1_000, 30, "images"),
     "fsync": Run(fsync, 1, 1, ""),
+    "disk-full": Run(disk_full, 200, 20, "points"),
+    "slow-peers": Run(slow_peers, 5_000, 500, "half-open peers"),
     "clock": Run(clock, 1_000, 200, "jumps"),
     "restart": Run(restart, 1_000, 20, "partitions"),
     "kafka-fuzz": Run(kafka_fuzz, 1_000_000, 3_000, "frames"),
