@@ -72,7 +72,7 @@ def small_disk(directory: Path, kind: str) -> Iterator[Path]:
 
 def _fill(path: Path, leave: int) -> None:
     """Take all of the disk but about ``leave`` bytes."""
-    with path.open("wb") as file:
+    with path.open("wb", buffering=0) as file:
         while True:
             found = os.statvfs(path.parent)
             size = min(_CHUNK, found.f_bavail * found.f_frsize - leave)
@@ -80,7 +80,6 @@ def _fill(path: Path, leave: int) -> None:
                 return
             try:
                 file.write(bytes(size))
-                file.flush()
             except OSError as error:
                 if error.errno != errno.ENOSPC:
                     raise

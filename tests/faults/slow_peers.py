@@ -58,7 +58,8 @@ class Outcome:
         )
 
 
-def _resident(pid: int) -> int:
+def resident(pid: int) -> int:
+    """Bytes of memory that a process has."""
     pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
     return pages * resource.getpagesize()
 
@@ -128,13 +129,13 @@ def run(directory: Path, half_open: int = 5_000, slow: int = 500, deaf: int = 10
 
 async def _attack(broker: Broker, half_open: int, slow: int, deaf: int, seconds: float) -> Outcome:
     before = await asyncio.to_thread(_rate, broker.port, seconds)
-    at_rest = _resident(broker.pid)
+    at_rest = resident(broker.pid)
     silent = [*await _peers(broker.port, half_open // 2), *await _peers(broker.kafka_port, half_open - half_open // 2)]
     trickling = await _peers(broker.port, slow)
     opened = time.monotonic()
     trickle = asyncio.ensure_future(_trickle(trickling))
     await asyncio.sleep(1)
-    by_silent = _resident(broker.pid) - at_rest
+    by_silent = resident(broker.pid) - at_rest
     deaf_peers = await _peers(broker.kafka_port, deaf)
     body = fetch_body(12, "big", max_bytes=_FETCH_BYTES, partition_max_bytes=_FETCH_BYTES)
     for peer in deaf_peers:
@@ -142,7 +143,7 @@ async def _attack(broker: Broker, half_open: int, slow: int, deaf: int, seconds:
         peer.transport.write(request_frame(Api.FETCH, 12, 1, body))  # type: ignore[union-attr]  # as above
     await asyncio.sleep(1)
     during = await asyncio.to_thread(_rate, broker.port, seconds)
-    grown = _resident(broker.pid) - at_rest
+    grown = resident(broker.pid) - at_rest
     await asyncio.sleep(max(0.0, opened + _TIMEOUT_S + _LATE_S - time.monotonic()))
     closed = sum(peer.is_closed for peer in (*silent, *trickling))
     trickle.cancel()

@@ -32,6 +32,7 @@ FIGURES = (
     Figure("F15", "every truncation of the active segment's last 64 KiB: the whole batches, the rest kept", "corruption"),
     Figure("F16", "every checkpoint, sidecar and catalogue damaged: starts right or refuses", "corruption"),
     Figure("F17", "disk full at 200 random points: 507, reads and acks go on, back within 5 s, 0 lost", "disk-full"),
+    Figure("F19", "200 ms a flush: memory < 50 MiB more, back-pressure, no lease runs out by our stall", "slow-disk"),
     Figure("F20", "1,000 clock jumps: 0 early deletions, leases by the monotonic clock, offsets ordered", "clock"),
     Figure("F21", "unclean start of 10 GB in 1,000 partitions < 30 s; reads only past the recovery points", "restart"),
     Figure("F22", "1,000,000 fuzzed Kafka frames: no crash, hang, exception; memory bounded; others served", "kafka-fuzz"),

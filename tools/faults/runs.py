@@ -26,6 +26,7 @@ from tests.faults.planted import CONTROLS, caught
 from tests.faults.power import INTERVAL_MS
 from tests.faults.power import run as power_cuts
 from tests.faults.replay import replay_random, replay_short
+from tests.faults.slow_disk import run as on_slow_disk
 from tests.faults.slow_peers import run as trouble
 from tests.http_api import fuzzing as http_fuzzing
 from tests.kafka_api import fuzzing as kafka_fuzzing
@@ -179,6 +180,14 @@ def disk_full(points: int, seed: int) -> Sequence[Reached]:
     return [Reached("F17", "; ".join(told), fine and points >= 200)]
 
 
+def slow_disk(seconds: int, _: int) -> Sequence[Reached]:
+    """Flushes that take 200 ms."""
+    with _directory("slow") as directory:
+        done = on_slow_disk(directory, seconds)
+    fine = done.grown_bytes < GROWTH_BYTES and not done.refused_acks and done.received > 0
+    return [Reached("F19", f"{done.summary()}; the bandwidth was not limited", fine)]
+
+
 def slow_peers(half_open: int, _: int) -> Sequence[Reached]:
     """Peers that say nothing, half of it, or never read; a tenth as many slow and a fiftieth as many deaf ones."""
     with _directory("peers") as directory:
@@ -250,6 +259,7 @@ RUNS: dict[str, Run] = {
     "power": Run(power, 1_000, 30, "images"),
     "fsync": Run(fsync, 1, 1, ""),
     "disk-full": Run(disk_full, 200, 20, "points"),
+    "slow-disk": Run(slow_disk, 20, 4, "seconds"),
     "slow-peers": Run(slow_peers, 5_000, 500, "half-open peers"),
     "clock": Run(clock, 1_000, 200, "jumps"),
     "restart": Run(restart, 1_000, 20, "partitions"),
