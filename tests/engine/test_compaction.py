@@ -12,6 +12,7 @@ import pytest
 
 from logbroker.clock import ManualClock
 from logbroker.config import INT64_MAX, BrokerConfig, TopicConfig
+from logbroker.engine.api import Isolation
 from logbroker.engine.embedded import EmbeddedEngine
 from logbroker.errors import FlushFailed
 from logbroker.log.compaction.worker import paced
@@ -20,7 +21,7 @@ from logbroker.log.files.disk import DiskFiles
 from logbroker.log.files.faults import FaultFiles
 from logbroker.log.files.memory import MemoryFiles
 from logbroker.log.partition import PartitionLog
-from logbroker.model import Record, TopicPartition
+from logbroker.model import ProducerStamp, Record, TopicPartition
 
 pytestmark = pytest.mark.asyncio
 WHERE = TopicPartition("prices", 0)
@@ -87,6 +88,44 @@ async def test_what_is_held_is_not_compacted_unless_the_topic_says_so(clock: Man
     await engine.configure_topic("prices", {"compact_unread": True})
     done = await engine.compact()
     assert done is not None and done.end > 30
+    await engine.stop()
+
+
+async def test_transactions_read_the_same_before_and_after_to_those_who_see_only_what_is_committed(
+    files: Files, clock: ManualClock
+) -> None:
+    engine = await started(files, clock)
+    await engine.create_topic("prices", 1, SETTINGS)
+    writers = [await engine.allocate_producer_id() for _ in range(3)]
+    sequences = dict.fromkeys(writers, 0)
+    for number in range(90):
+        writer = writers[number % 3]
+        record = Record(b"v%d" % number, key=b"k%d" % (number % 5))
+        stamp = ProducerStamp(writer, 0, sequences[writer])
+        await engine.append(WHERE, [record], producer=stamp, transactional=True)
+        sequences[writer] += 1
+        if number % 9 > 5:
+            await engine.end_transaction(WHERE, writer, 0, committed=number % 2 == 0)
+    for writer in writers:
+        await engine.end_transaction(WHERE, writer, 0, committed=True)
+    await filled(engine, count=40)
+
+    async def last_values() -> dict[bytes | None, tuple[int, bytes | None]]:
+        seen: dict[bytes | None, tuple[int, bytes | None]] = {}
+        bounds, offset = await engine.bounds(WHERE), 0
+        while offset < bounds.high_watermark:
+            read = await engine.read(WHERE, offset, max_bytes=300, isolation=Isolation.READ_COMMITTED)
+            seen.update({one.key: (one.offset, one.value) for one in read.records})
+            offset = read.next_offset
+        return seen
+
+    before = await last_values()
+    done = await engine.compact()
+    assert done is not None and done.records_dropped > 60
+    assert await last_values() == before
+    await engine.stop()
+    engine = await started(files, clock)
+    assert await last_values() == before
     await engine.stop()
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tools.bench import (
+    compaction,
     fanout,
     filters,
     http,
@@ -25,6 +26,7 @@ from tools.bench.measure import Figure, show, write_json
 from tools.bench.servers.process import Missing
 
 BENCHMARKS: dict[str, Callable[[Path], list[Figure]]] = {
+    "compaction": compaction.run,
     "fanout": fanout.run,
     "filters": filters.run,
     "log": log.run,

@@ -23,9 +23,9 @@ class KeyTable:
     def __init__(self, most_bytes: int, most_keys: int) -> None:
         self._slots = max(2, min(most_bytes // SLOT_BYTES, int(most_keys / LOAD) + 2))
         self._room = max(1, int(self._slots * LOAD))
-        self._low = array("Q", bytes(8 * self._slots))
-        self._high = array("Q", bytes(8 * self._slots))
-        self._above = array("q", bytes(8 * self._slots))
+        self._low = array("Q", [0]) * self._slots
+        self._high = array("Q", [0]) * self._slots
+        self._above = array("q", [0]) * self._slots
         """Offset + 1; 0 where the slot is free."""
 
     def put_all(self, entries: Iterable[tuple[bytes, int]]) -> int | None:
