@@ -5,12 +5,13 @@ Invariant: a reference names a store and an object, never a place: who resolves 
 no record can make a reader open a file or a URL of the writer's choice.
 """
 
+import hashlib
 import re
 from collections.abc import Iterable
 
 import msgspec
 
-from logbroker.errors import ClaimInvalid
+from logbroker.errors import ClaimInvalid, ObjectAltered
 from logbroker.model import Header
 
 HEADER = "logbroker-claim"
@@ -61,6 +62,17 @@ def check_id(object_id: str) -> None:
     """Raise ClaimInvalid for what is not the id of an object."""
     if _ID.fullmatch(object_id) is None:
         raise ClaimInvalid(f"{object_id[:80]!r} is not the id of an object, which is 32 hexadecimal digits")
+
+
+def verified(claim: Claim, payload: bytes) -> bytes:
+    """The payload, once it is sure that it is the one meant. Raises ObjectAltered."""
+    if len(payload) != claim.size or hashlib.sha256(payload).hexdigest() != claim.sha256:
+        raise ObjectAltered(
+            f"object {claim.id} of store {claim.store!r} is not what was stored: its size or SHA-256 differs",
+            store=claim.store,
+            object_id=claim.id,
+        )
+    return payload
 
 
 def is_claim(headers: Iterable[Header]) -> bool:

@@ -14,8 +14,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from logbroker.claims.reference import Claim, check_id, check_store
-from logbroker.errors import ClaimInvalid, InvalidConfig, MessageTooLarge, ObjectAltered, ObjectNotFound, StorageError
+from logbroker.claims.reference import Claim, check_id, check_store, verified
+from logbroker.errors import ClaimInvalid, InvalidConfig, MessageTooLarge, ObjectNotFound, StorageError
 
 CHUNK = 1 << 20
 _UNFINISHED = ".part"
@@ -80,21 +80,19 @@ class Store:
                 file.discard()
             self._fs.rm(path)
 
-    def read(self, claim: Claim) -> Iterator[bytes]:
-        """The payload in chunks. Raises ObjectNotFound, and ObjectAltered at the latest after the last chunk."""
-        digest, size = hashlib.sha256(), 0
-        for chunk in self.chunks(claim.id):
-            digest.update(chunk)
-            size += len(chunk)
-            if size > claim.size:
-                break
-            yield chunk
-        if size != claim.size or digest.hexdigest() != claim.sha256:
-            raise ObjectAltered(
-                f"object {claim.id} of store {self.name!r} is not what was stored: its size or SHA-256 differs",
-                store=self.name,
-                object_id=claim.id,
-            )
+    def put(self, payload: bytes, max_bytes: int) -> Claim:
+        """Keep a payload that is in memory. Raises MessageTooLarge, StorageError."""
+        upload = self.begin(max_bytes)
+        try:
+            upload.write(payload)
+            return upload.commit()
+        except BaseException:
+            upload.abort()
+            raise
+
+    def load(self, claim: Claim) -> bytes:
+        """The payload, checked. Raises ObjectNotFound, ObjectAltered, StorageError."""
+        return verified(claim, b"".join(self.chunks(claim.id)))
 
     def size(self, object_id: str) -> int:
         """How large an object is. Raises ObjectNotFound, StorageError."""

@@ -3,7 +3,7 @@
 How it is built: ``calls`` has everything that can be asked as values, each knowing its HTTP request and its answer;
 ``flows``, ``batching``, ``reading``, ``settling``, ``membership`` decide what is called next, without waiting; ``aio`` and
 ``blocking`` are two thin layers that carry it out. ``logbroker.embedded`` carries the same calls out in process.
-Imports of the package: errors, model, config and the partitioner, nothing else, so that the client stands alone.
+Imports of the package: errors, model, config, claims and the partitioner, nothing else, so that the client stands alone.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias, TypeVar, overload
 
 import msgspec
 
+from logbroker.claims.reference import MARK, Claim, decoded, encoded, is_claim
 from logbroker.errors import InvalidRequest
 from logbroker.model import Header, Record
 
@@ -26,11 +27,14 @@ _encode: Callable[[Any], bytes] = msgspec.json.Encoder().encode
 
 
 def record_of(value: Any, key: Key = None, headers: HeadersGiven = (), timestamp_ms: int | None = None) -> Record:
-    """A record. ``value``: None is a tombstone, bytes go as they are, text as UTF-8, the rest as JSON.
+    """A record. ``value``: None is a tombstone, bytes go as they are, text as UTF-8, a claim stands for its payload, the
+    rest is JSON.
 
     Raises InvalidRequest for a value that JSON cannot say.
     """
     pairs = _pairs(headers)
+    if isinstance(value, Claim):
+        return Record(encoded(value), key.encode() if isinstance(key, str) else key, (*pairs, MARK), timestamp_ms)
     if value is None or isinstance(value, bytes):
         content = value
     elif isinstance(value, str):
@@ -103,6 +107,11 @@ class Payload:
     value: bytes | None
     headers: Headers
     timestamp_ms: int
+
+    @property
+    def claim(self) -> Claim | None:
+        """What the value stands for, where it is kept in a store: see the client's ``payload``. Raises ClaimInvalid."""
+        return decoded(self.value) if is_claim(self.headers.pairs) else None
 
     def text(self) -> str:
         """The value as text; a tombstone is empty. Raises InvalidRequest when it is no UTF-8."""

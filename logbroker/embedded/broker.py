@@ -3,6 +3,7 @@
 What lives here: making one, on disk or in memory. What may not: verbs; those are the client's.
 """
 
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -19,6 +20,11 @@ from logbroker.node import DOOR_OFF, Node
 
 IN_PROCESS = BrokerConfig(http=DOOR_OFF, kafka=DOOR_OFF, group_initial_rebalance_delay_ms=0)
 """No door is open, and a consumer need not wait for others that a process starts together with it."""
+
+
+def in_memory() -> tuple[str, ...]:
+    """A store of large payloads that no file and no other broker knows of, as ``object_stores`` names it."""
+    return (f"local=memory://logbroker-{secrets.token_hex(8)}",)
 
 
 class Broker(AsyncClient):
@@ -51,7 +57,7 @@ class Broker(AsyncClient):
         cls, *, clock: Clock | None = None, topic_defaults: Mapping[str, Any] | None = None, **settings: Any
     ) -> Self:
         """A broker that keeps everything in memory and nothing beyond its end, for tests. Arguments as of ``open``."""
-        config = configured(IN_PROCESS, settings)
+        config = configured(IN_PROCESS, {"object_stores": in_memory(), **settings})
         topics = configured(TopicConfig(), topic_defaults or {})
         files = MemoryFiles()
         return cls(EmbeddedCarrier(lambda: Node(config, topics, clock, files)))

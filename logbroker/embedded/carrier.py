@@ -8,14 +8,14 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 from logbroker.client.calls.base import Call
-from logbroker.embedded import groups, queues, services, subscriptions, topics  # their handlers enter themselves
+from logbroker.embedded import groups, objects, queues, services, subscriptions, topics  # their handlers enter themselves
 from logbroker.embedded.handlers import HANDLERS
 from logbroker.errors import Recovering
 from logbroker.node import Node
 
 T = TypeVar("T")
 
-PARTS = (groups, queues, services, subscriptions, topics)
+PARTS = (groups, objects, queues, services, subscriptions, topics)
 """The modules with handlers."""
 
 

@@ -15,7 +15,7 @@ from logbroker.client.calls.records import Record
 from logbroker.client.durations import Duration, to_ms
 from logbroker.clock import ManualClock
 from logbroker.config import TopicConfig, configured
-from logbroker.embedded.broker import IN_PROCESS, Broker
+from logbroker.embedded.broker import IN_PROCESS, Broker, in_memory
 from logbroker.embedded.carrier import EmbeddedCarrier
 from logbroker.errors import Closed
 from logbroker.node import Node
@@ -75,8 +75,8 @@ class LocalBroker:
             started.set()
 
     def _made(self) -> Broker:
-        data_dir = {} if self._path is None else {"data_dir": str(self._path)}
-        config = configured(IN_PROCESS, {**self._settings, **data_dir})
+        place = {"object_stores": in_memory()} if self._path is None else {"data_dir": str(self._path)}
+        config = configured(IN_PROCESS, {**place, **self._settings})
         files = self.faults.files if self._path is None else None
         around = (self.faults.middleware(),)
         return Broker(EmbeddedCarrier(lambda: Node(config, TopicConfig(), self.clock, files, around)))

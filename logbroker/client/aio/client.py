@@ -4,14 +4,16 @@ What lives here: what hangs where. Subscriptions and services get objects of the
 driver.
 """
 
-from collections.abc import AsyncGenerator, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
+from logbroker.claims.reference import Claim, verified
 from logbroker.client.aio.consumer import AsyncConsumer
 from logbroker.client.aio.dead_letters import AsyncOperations
 from logbroker.client.aio.driver import Carrier, Driver
-from logbroker.client.aio.producer import AsyncProducer
+from logbroker.client.aio.producer import AsyncProducer, Claiming
 from logbroker.client.aio.queue import AsyncQueue
 from logbroker.client.aio.queues import AsyncQueues
 from logbroker.client.aio.running import run_all
@@ -19,6 +21,7 @@ from logbroker.client.aio.service import AsyncService
 from logbroker.client.aio.subscription import AsyncSubscription, AsyncSubscriptions
 from logbroker.client.aio.topics import AsyncTopics
 from logbroker.client.calls.groups import Reset
+from logbroker.client.calls.objects import GetObject, PutObject
 from logbroker.client.calls.records import Record
 from logbroker.client.calls.services import Ask, Reply
 from logbroker.client.calls.subscriptions import SubscriptionInfo
@@ -26,7 +29,8 @@ from logbroker.client.declaring import create_subscription
 from logbroker.client.durations import Duration, to_ms
 from logbroker.client.flows import Flow
 from logbroker.client.membership import CommitMode, Membership
-from logbroker.client.payloads import HeadersGiven, Key, record_of
+from logbroker.client.own_stores import NO_STORES, OwnStores
+from logbroker.client.payloads import HeadersGiven, Key, Payload, record_of
 from logbroker.client.positions import Start
 from logbroker.client.reading import TopicReader
 from logbroker.client.settling import default_consumer
@@ -35,21 +39,23 @@ from logbroker.errors import InvalidRequest
 T = TypeVar("T")
 
 
-def connect(url: str, *, timeout: Duration = "30s") -> "AsyncClient":
+def connect(url: str, *, timeout: Duration = "30s", stores: Mapping[str, str] = NO_STORES) -> "AsyncClient":
     """A client of the broker at ``url``, to be entered: ``async with connect(url) as lb``. Raises InvalidRequest.
 
-    ``timeout`` bounds each answer, on top of what the broker was asked to wait.
+    ``timeout`` bounds each answer, on top of what the broker was asked to wait. ``stores`` says where large payloads are
+    that this client reaches by itself, by the names of their stores; all others it asks the broker for.
     """
     from logbroker.client.aio.http import HttpCarrier  # aiohttp takes long to import, and in process it is not needed
 
-    return AsyncClient(HttpCarrier(url, to_ms(timeout) / 1_000))
+    return AsyncClient(HttpCarrier(url, to_ms(timeout) / 1_000), stores)
 
 
 class AsyncClient:
     """A broker, as a client sees it. Use it as a context; leaving it closes producers and consumers that are open."""
 
-    def __init__(self, carrier: Carrier) -> None:
+    def __init__(self, carrier: Carrier, stores: Mapping[str, str] = NO_STORES) -> None:
         self._driver = Driver(carrier)
+        self._own = OwnStores(stores)
         self.topics = AsyncTopics(self._driver)
         self.queues = AsyncQueues(self._driver)
         self.subscriptions = AsyncSubscriptions(self._driver)
@@ -68,12 +74,16 @@ class AsyncClient:
         """Close what is open, and the client."""
         await self._driver.close()
 
-    def producer(self, topic: str, *, idempotent: bool = False, linger: Duration = 0) -> AsyncProducer:
+    def producer(
+        self, topic: str, *, idempotent: bool = False, linger: Duration = 0, claim_above: int | None = None
+    ) -> AsyncProducer:
         """A producer, to be entered. ``linger``: how long a record waits for others to go with.
 
-        ``idempotent``: each record is written once although requests are repeated.
+        ``idempotent``: each record is written once although requests are repeated. With ``claim_above``, what
+        ``send`` is given and is larger than so many bytes goes to the store ``local``, and a claim in its place.
         """
-        return AsyncProducer(self._driver, topic, idempotent=idempotent, linger=linger)
+        claiming = None if claim_above is None else Claiming(claim_above, self.claim)
+        return AsyncProducer(self._driver, topic, idempotent=idempotent, linger=linger, claiming=claiming)
 
     async def read(
         self,
@@ -118,6 +128,30 @@ class AsyncClient:
             return create_subscription(name, topic, start, declared, if_not_exists=True)
 
         return AsyncSubscription(self._driver, name, default_consumer(), declare)
+
+    async def claim(self, payload: bytes, *, store: str = "local") -> Claim:
+        """Keep a payload in a store; what is returned is sent in its place, as a value of a record or message.
+
+        A store that this client was given (``stores``) is written by itself, any other by the broker. Raises StoreNotFound,
+        MessageTooLarge, StorageError.
+        """
+        own = self._own.get(store)
+        if own is None:
+            return await self._driver(PutObject(store, payload))
+        return await asyncio.to_thread(own.put, payload, len(payload))
+
+    async def payload(self, record: Payload) -> bytes | None:
+        """The value of a record or message, fetched from its store where it is kept in one, and checked.
+
+        Raises ClaimInvalid, StoreNotFound, ObjectNotFound, ObjectAltered.
+        """
+        claim = record.claim
+        if claim is None:
+            return record.value
+        own = self._own.get(claim.store)
+        if own is None:
+            return verified(claim, await self._driver(GetObject(claim.store, claim.id)))
+        return await asyncio.to_thread(own.load, claim)
 
     def service(self, name: str) -> AsyncService:
         """One service, to be answered. The broker is asked for nothing yet."""

@@ -44,7 +44,7 @@ class HttpCarrier:
         assert self._session is not None, "the driver calls only while it is open"
         request = call.request()
         body = request.body
-        headers = {} if body is None else {"Content-Type": JSON}
+        headers = {} if body is None else {"Content-Type": request.content_type}
         data = io.BytesIO(body) if body is not None and len(body) > _AT_ONCE else body
         timeout = aiohttp.ClientTimeout(total=self._timeout_s + request.wait_ms / 1_000)
         try:

@@ -6,11 +6,12 @@ What lives here: when a request leaves, and who waits for it. What may not: the 
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
+from logbroker.claims.reference import Claim
 from logbroker.client.aio.driver import Driver
 from logbroker.client.batching import Batch, Buffer, Writing
 from logbroker.client.calls.records import Outgoing, RecordMetadata
@@ -21,10 +22,20 @@ from logbroker.errors import Closed, LogbrokerError
 Ack = asyncio.Future[RecordMetadata]
 
 
+class Claiming(NamedTuple):
+    """How values are kept in a store that are larger than ``above`` bytes."""
+
+    above: int
+    keep: Callable[[bytes], Awaitable[Claim]]
+
+
 class AsyncProducer:
     """Writes to one topic. Use it as a context; leaving it writes what was sent."""
 
-    def __init__(self, driver: Driver, topic: str, *, idempotent: bool, linger: Duration) -> None:
+    def __init__(
+        self, driver: Driver, topic: str, *, idempotent: bool, linger: Duration, claiming: Claiming | None = None
+    ) -> None:
+        self._claiming = claiming
         self.topic = topic
         self._driver = driver
         self._writing = Writing(topic, idempotent=idempotent)
@@ -63,6 +74,8 @@ class AsyncProducer:
 
         Raises UnknownTopicOrPartition, MessageTooLarge, InvalidRequest and what else the broker refuses with.
         """
+        if self._claiming is not None:
+            value, headers = await self._claimed(self._claiming, value, headers)
         ack = self._take(value, key, headers, partition, timestamp)
         return await asyncio.shield(ack)
 
@@ -114,6 +127,13 @@ class AsyncProducer:
             await self.flush()
 
     # -- sending ---------------------------------------------------------------------------------------------------------
+
+    async def _claimed(self, claiming: Claiming, value: object, headers: HeadersGiven) -> tuple[object, HeadersGiven]:
+        """What is written: a value that is too large goes to the store, and a claim stands for it."""
+        record = record_of(value, None, headers)
+        if record.value is None or len(record.value) <= claiming.above:
+            return value, headers
+        return await claiming.keep(record.value), [(header.name, header.value) for header in record.headers]
 
     def _require_open(self) -> None:
         if not self._is_open:

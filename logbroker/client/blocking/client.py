@@ -4,20 +4,22 @@ What lives here: what hangs where. Subscriptions and services get objects of the
 driver.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
+from logbroker.claims.reference import Claim, verified
 from logbroker.client.blocking.consumer import Consumer
 from logbroker.client.blocking.dead_letters import Operations
 from logbroker.client.blocking.driver import Carrier, Driver
 from logbroker.client.blocking.http import HttpCarrier
-from logbroker.client.blocking.producer import Producer
+from logbroker.client.blocking.producer import Claiming, Producer
 from logbroker.client.blocking.queue import Queue
 from logbroker.client.blocking.queues import Queues
 from logbroker.client.blocking.subscription import Subscription, Subscriptions
 from logbroker.client.blocking.topics import Topics
 from logbroker.client.calls.groups import Reset
+from logbroker.client.calls.objects import GetObject, PutObject
 from logbroker.client.calls.records import Record
 from logbroker.client.calls.services import Ask, Reply
 from logbroker.client.calls.subscriptions import SubscriptionInfo
@@ -25,7 +27,8 @@ from logbroker.client.declaring import create_subscription
 from logbroker.client.durations import Duration, to_ms
 from logbroker.client.flows import Flow
 from logbroker.client.membership import CommitMode, Membership
-from logbroker.client.payloads import HeadersGiven, Key, record_of
+from logbroker.client.own_stores import NO_STORES, OwnStores
+from logbroker.client.payloads import HeadersGiven, Key, Payload, record_of
 from logbroker.client.positions import Start
 from logbroker.client.reading import TopicReader
 from logbroker.client.settling import default_consumer
@@ -36,8 +39,9 @@ T = TypeVar("T")
 class SyncClient:
     """A broker, as a client sees it. Use it as a context; leaving it closes producers and consumers that are open."""
 
-    def __init__(self, carrier: Carrier) -> None:
+    def __init__(self, carrier: Carrier, stores: Mapping[str, str] = NO_STORES) -> None:
         self._driver = Driver(carrier)
+        self._own = OwnStores(stores)
         self.topics = Topics(self._driver)
         self.queues = Queues(self._driver)
         self.subscriptions = Subscriptions(self._driver)
@@ -56,12 +60,16 @@ class SyncClient:
         """Close what is open, and the client."""
         self._driver.close()
 
-    def producer(self, topic: str, *, idempotent: bool = False, linger: Duration = 0) -> Producer:
+    def producer(
+        self, topic: str, *, idempotent: bool = False, linger: Duration = 0, claim_above: int | None = None
+    ) -> Producer:
         """A producer, to be entered. ``linger``: how long a record waits for others to go with.
 
-        ``idempotent``: each record is written once although requests are repeated.
+        ``idempotent``: each record is written once although requests are repeated. With ``claim_above``, what
+        ``send`` is given and is larger than so many bytes goes to the store ``local``, and a claim in its place.
         """
-        return Producer(self._driver, topic, idempotent=idempotent, linger=linger)
+        claiming = None if claim_above is None else Claiming(claim_above, self.claim)
+        return Producer(self._driver, topic, idempotent=idempotent, linger=linger, claiming=claiming)
 
     def read(
         self,
@@ -132,6 +140,30 @@ class SyncClient:
         reply = self._driver(Ask(service, record_of(value, key, headers), to_ms(timeout)))
         return reply if type is None else reply.json(type)
 
+    def claim(self, payload: bytes, *, store: str = "local") -> Claim:
+        """Keep a payload in a store; what is returned is sent in its place, as a value of a record or message.
+
+        A store that this client was given (``stores``) is written by itself, any other by the broker. Raises StoreNotFound,
+        MessageTooLarge, StorageError.
+        """
+        own = self._own.get(store)
+        if own is None:
+            return self._driver(PutObject(store, payload))
+        return own.put(payload, len(payload))
+
+    def payload(self, record: Payload) -> bytes | None:
+        """The value of a record or message, fetched from its store where it is kept in one, and checked.
+
+        Raises ClaimInvalid, StoreNotFound, ObjectNotFound, ObjectAltered.
+        """
+        claim = record.claim
+        if claim is None:
+            return record.value
+        own = self._own.get(claim.store)
+        if own is None:
+            return verified(claim, self._driver(GetObject(claim.store, claim.id)))
+        return own.load(claim)
+
     def subscription(
         self,
         topic: str,
@@ -157,8 +189,10 @@ class SyncClient:
 class Client(SyncClient):
     """A client of the broker at ``url``, to be entered: ``with Client(url) as lb``.
 
-    ``timeout`` bounds each answer, on top of what the broker was asked to wait. Raises InvalidRequest.
+    ``timeout`` bounds each answer, on top of what the broker was asked to wait. ``stores`` says where large payloads are
+    that this client reaches by itself, by the names of their stores; all others it asks the broker for. Raises
+    InvalidRequest.
     """
 
-    def __init__(self, url: str, *, timeout: Duration = "30s") -> None:
-        super().__init__(HttpCarrier(url, to_ms(timeout) / 1_000))
+    def __init__(self, url: str, *, timeout: Duration = "30s", stores: Mapping[str, str] = NO_STORES) -> None:
+        super().__init__(HttpCarrier(url, to_ms(timeout) / 1_000), stores)

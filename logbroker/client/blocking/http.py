@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import msgspec
 
-from logbroker.client.addresses import JSON, parse_url
+from logbroker.client.addresses import parse_url
 from logbroker.client.calls.base import Call
 from logbroker.client.problems import refusal
 from logbroker.errors import LogbrokerError, Unreachable
@@ -49,7 +49,7 @@ class HttpCarrier:
         request = call.request()
         connection = self._connection(self._timeout_s + request.wait_ms / 1_000)
         try:
-            headers = {} if request.body is None else {"Content-Type": JSON}
+            headers = {} if request.body is None else {"Content-Type": request.content_type}
             connection.request(request.method, request.target, request.body, headers)
             response = connection.getresponse()
             status, body, keeps = response.status, response.read(), not response.will_close

@@ -6,12 +6,13 @@ thread behind it: what ``send_nowait`` takes leaves when a request is full, when
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
+from logbroker.claims.reference import Claim
 from logbroker.client.batching import Batch, Buffer, Writing
 from logbroker.client.blocking.driver import Driver
 from logbroker.client.calls.records import Outgoing, RecordMetadata
@@ -22,10 +23,20 @@ from logbroker.errors import Closed, LogbrokerError
 Ack = Future[RecordMetadata]
 
 
+class Claiming(NamedTuple):
+    """How values are kept in a store that are larger than ``above`` bytes."""
+
+    above: int
+    keep: Callable[[bytes], Claim]
+
+
 class Producer:
     """Writes to one topic. Use it as a context; leaving it writes what was sent."""
 
-    def __init__(self, driver: Driver, topic: str, *, idempotent: bool, linger: Duration) -> None:
+    def __init__(
+        self, driver: Driver, topic: str, *, idempotent: bool, linger: Duration, claiming: Claiming | None = None
+    ) -> None:
+        self._claiming = claiming
         self.topic = topic
         self._driver = driver
         self._writing = Writing(topic, idempotent=idempotent)
@@ -62,6 +73,8 @@ class Producer:
 
         Raises UnknownTopicOrPartition, MessageTooLarge, InvalidRequest and what else the broker refuses with.
         """
+        if self._claiming is not None:
+            value, headers = self._claimed(self._claiming, value, headers)
         ack = self._take(value, key, headers, partition, timestamp)
         self._write()
         return ack.result()
@@ -112,6 +125,13 @@ class Producer:
             self.flush()
 
     # -- sending ---------------------------------------------------------------------------------------------------------
+
+    def _claimed(self, claiming: Claiming, value: object, headers: HeadersGiven) -> tuple[object, HeadersGiven]:
+        """What is written: a value that is too large goes to the store, and a claim stands for it."""
+        record = record_of(value, None, headers)
+        if record.value is None or len(record.value) <= claiming.above:
+            return value, headers
+        return claiming.keep(record.value), [(header.name, header.value) for header in record.headers]
 
     def _require_open(self) -> None:
         if not self._is_open:

@@ -14,12 +14,13 @@ PAGE_SIZE = 1_000
 
 
 class Request(NamedTuple):
-    """One HTTP request. A body is JSON; ``wait_ms`` is how long the broker was asked to wait before it answers."""
+    """One HTTP request. ``wait_ms`` is how long the broker was asked to wait before it answers."""
 
     method: str
     target: str
     body: bytes | None = None
     wait_ms: int = 0
+    content_type: str = "application/json"
 
 
 class Call(msgspec.Struct, Generic[T], frozen=True):
