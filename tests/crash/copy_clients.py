@@ -3,6 +3,8 @@
 What lives here: one instance, the filling of its source, the reading of its target. What may not: kills, judgement.
 """
 
+import os
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -21,6 +23,12 @@ PARTITIONS = 6
 _BATCH = 20
 _TIMEOUT_S = 5.0
 _ATTEMPTS = 3
+_HANGS_S = 20.0
+HUNG = 3
+"""The exit code of an instance whose transaction hung. After a restart of the broker librdkafka 2.16 can wait for ever in
+send_offsets_to_transaction, past the time-out it was given and without having sent anything; whoever runs instances
+starts such a one again.
+"""
 Some: TypeAlias = Callable[[Producer, Consumer, list[Message]], None]
 """Copies some messages."""
 
@@ -82,7 +90,12 @@ def _copy(port: int, number: int, stop: Event, some: Some) -> None:
         while not stop.is_set():
             messages = [one for one in consumer.consume(_BATCH, 0.1) if one.error() is None]
             if messages:
-                some(producer, consumer, messages)
+                hangs = threading.Timer(_HANGS_S, os._exit, [HUNG])
+                hangs.start()
+                try:
+                    some(producer, consumer, messages)
+                finally:
+                    hangs.cancel()
     finally:
         consumer.close()
 
