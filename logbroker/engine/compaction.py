@@ -20,7 +20,7 @@ from logbroker.config import BrokerConfig
 from logbroker.engine.api import Compacted
 from logbroker.engine.maintenance import BelievedTime
 from logbroker.engine.partition import Partition
-from logbroker.errors import FlushFailed, StorageError
+from logbroker.errors import DiskFull, FlushFailed, StorageError
 from logbroker.log.compaction.cleaner import Cleaner
 from logbroker.log.compaction.job import Job, Result
 from logbroker.log.compaction.plan import Plan
@@ -98,6 +98,8 @@ class Compactor:
         log, started = partition.log, monotonic()
         end = planned.sources[-1].next_offset
         before = sum(segment.size_bytes for segment in planned.sources)
+        if self._files.free_bytes() < before:
+            raise DiskFull(f"copies may take {before} bytes, {self._files.free_bytes()} are free")
         dropped = reclaimed = 0
         following: Plan | None = planned
         while following is not None:

@@ -233,6 +233,20 @@ async def test_a_swap_that_fails_half_way_stops_the_engine(clock: ManualClock) -
     await again.stop()
 
 
+async def test_where_the_copies_would_not_fit_nothing_is_begun(
+    clock: ManualClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    files = MemoryFiles()
+    engine = await started(files, clock)
+    await engine.create_topic("prices", 1, SETTINGS)
+    await filled(engine)
+    monkeypatch.setattr(files, "free_bytes", lambda: 1000)
+    assert await engine.compact() is None
+    assert "1000 are free" in caplog.text
+    assert not [path for path in files.contents if path.endswith(".cleaned")]
+    await engine.stop()
+
+
 async def test_a_worker_ends_with_its_parent() -> None:
     with pytest.raises(SystemExit):
         paced([1 << 20] * 3, 1 << 40, parent=1 if os.getppid() != 1 else 2)
