@@ -16,10 +16,8 @@ import msgspec
 
 from logbroker.client.calls.messages import Delivery, Settlement, Verb
 from logbroker.client.durations import Duration, to_ms
-from logbroker.client.payloads import Payload
+from logbroker.client.payloads import Payload, told_text
 from logbroker.errors import InvalidRequest, LogbrokerError
-
-ERROR_CHARACTERS = 4_000
 
 
 class Retry(Exception):
@@ -27,7 +25,7 @@ class Retry(Exception):
 
     def __init__(self, reason: str = "", *, after: Duration | None = None) -> None:
         super().__init__(reason)
-        self.after = after
+        self.delay_ms = None if after is None else max(0, to_ms(after))
 
 
 class DeadLetter(Exception):
@@ -101,7 +99,7 @@ def told_of(error: BaseException) -> str:
     """What somebody else is told of a failure: of ours, everything; of a cancellation, that the work was given up."""
     if not isinstance(error, Exception):
         return "the responder stopped before it was done"
-    return str(error) if isinstance(error, DeadLetter | Retry | Undecodable) and str(error) else _told(error)
+    return told_text(str(error)) if isinstance(error, DeadLetter | Retry | Undecodable) and str(error) else _told(error)
 
 
 def settling_of(receipt: str, error: BaseException | None) -> Settling:
@@ -114,10 +112,9 @@ def settling_of(receipt: str, error: BaseException | None) -> Settling:
     if not isinstance(error, Exception):
         return Settling("release", Settlement(receipt))
     if isinstance(error, Retry):
-        delay_ms = None if error.after is None else to_ms(error.after)
-        return Settling("nack", Settlement(receipt, delay_ms, str(error) or "retry"))
+        return Settling("nack", Settlement(receipt, error.delay_ms, told_text(str(error)) or "retry"))
     if isinstance(error, DeadLetter | Undecodable):
-        return Settling("reject", Settlement(receipt, error=str(error) or "dead letter"))
+        return Settling("reject", Settlement(receipt, error=told_text(str(error)) or "dead letter"))
     return Settling("nack", Settlement(receipt, error=_told(error)))
 
 
@@ -125,7 +122,7 @@ def _told(error: Exception) -> str:
     """Kind, text and the innermost places, the way to the error: what a dead letter is looked at for."""
     text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     if isinstance(error, TimedOut | LogbrokerError):
-        return text[:ERROR_CHARACTERS]
+        return told_text(text)
     frames = traceback.extract_tb(error.__traceback__)[-3:]
     places = [f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in reversed(frames)]
-    return "\n".join([text, *places])[:ERROR_CHARACTERS]
+    return told_text("\n".join([text, *places]))

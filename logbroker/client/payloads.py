@@ -22,6 +22,7 @@ HeadersGiven: TypeAlias = Mapping[str, HeaderValue] | Iterable[tuple[str, Header
 Key: TypeAlias = str | bytes | None
 
 CONTENT_TYPE = "content-type"
+ERROR_CHARACTERS = 4_000
 _JSON = Header(CONTENT_TYPE, b"application/json")
 _encode: Callable[[Any], bytes] = msgspec.json.Encoder().encode
 
@@ -30,34 +31,56 @@ def record_of(value: Any, key: Key = None, headers: HeadersGiven = (), timestamp
     """A record. ``value``: None is a tombstone, bytes go as they are, text as UTF-8, a claim stands for its payload, the
     rest is JSON.
 
-    Raises InvalidRequest for a value that JSON cannot say.
+    Raises InvalidRequest for a value that JSON cannot say, and for a key or headers of other types.
     """
     pairs = _pairs(headers)
+    content: bytes | None
     if isinstance(value, Claim):
-        return Record(encoded(value), key.encode() if isinstance(key, str) else key, (*pairs, MARK), timestamp_ms)
-    if value is None or isinstance(value, bytes):
-        content = value
-    elif isinstance(value, str):
-        content = value.encode()
+        return Record(encoded(value), _bytes("a key", key), (*pairs, MARK), timestamp_ms)
+    if value is None or isinstance(value, bytes | str):
+        content = _bytes("a value", value)
     elif isinstance(value, bytearray | memoryview):
         content = bytes(value)
     else:
         content = _json(value)
         if not any(name.lower() == CONTENT_TYPE for name, _ in pairs):
             pairs = (*pairs, _JSON)
-    return Record(content, key.encode() if isinstance(key, str) else key, pairs, timestamp_ms)
+    return Record(content, _bytes("a key", key), pairs, timestamp_ms)
 
 
 def _json(value: Any) -> bytes:
     try:
         return _encode(value)
-    except (TypeError, msgspec.MsgspecError, RecursionError) as error:
+    except (TypeError, msgspec.MsgspecError, UnicodeEncodeError, RecursionError) as error:
         raise InvalidRequest(f"a value is bytes, text, or what JSON can say; {type(value).__name__}: {error}") from None
 
 
 def _pairs(headers: HeadersGiven) -> tuple[Header, ...]:
-    given = headers.items() if isinstance(headers, Mapping) else headers
-    return tuple(Header(name, value.encode() if isinstance(value, str) else value) for name, value in given)
+    try:
+        given = [(name, value) for name, value in (headers.items() if isinstance(headers, Mapping) else headers)]
+    except (TypeError, ValueError):
+        raise InvalidRequest("headers are a mapping, or pairs of a name and a value") from None
+    for name, _ in given:
+        if not isinstance(name, str):
+            raise InvalidRequest(f"the name of a header is text, not {name!r}")
+    return tuple(Header(name, _bytes(f"header {name!r}", value)) for name, value in given)
+
+
+def _bytes(what: str, given: object) -> bytes | None:
+    """Bytes as they are, text as UTF-8. Raises InvalidRequest for anything else, and for half a character."""
+    if given is None or isinstance(given, bytes):
+        return given
+    if not isinstance(given, str):
+        raise InvalidRequest(f"{what} is text or bytes, not {type(given).__name__}")
+    try:
+        return given.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidRequest(f"{what} is no text: {error}") from None
+
+
+def told_text(text: str) -> str:
+    """The beginning of the text of an error, as a broker takes it: half a character is written as its escape."""
+    return text[:ERROR_CHARACTERS].encode(errors="backslashreplace").decode()
 
 
 class Headers(Mapping[str, str | None]):

@@ -11,8 +11,8 @@ from logbroker.client.calls.records import FetchMany, Position, Record
 from logbroker.client.calls.topics import Bounds, FindOffset, ListPartitions
 from logbroker.client.durations import instant_ms
 from logbroker.client.flows import Flow, all_pages, do
-from logbroker.client.positions import Start, position_of
-from logbroker.errors import LogbrokerError, PartitionDamaged, UnknownTopicOrPartition
+from logbroker.client.positions import Snapshot, Start, position_of
+from logbroker.errors import InvalidOffset, LogbrokerError, PartitionDamaged, UnknownTopicOrPartition
 
 WAIT_MS = 10_000
 """How long one fetch waits for more, when following."""
@@ -25,6 +25,8 @@ class TopicReader:
     def __init__(
         self, topic: str, start: Start, *, follow: bool, filter: str | None, partitions: Sequence[int] | None
     ) -> None:
+        if isinstance(start, Snapshot):
+            raise InvalidOffset("a snapshot is the place of a subscription; a topic is read from an offset or a time")
         position_of(start)
         self._topic = topic
         self._start = start
@@ -75,7 +77,8 @@ class TopicReader:
     def _begin(self) -> Flow[dict[int, int]]:
         found = yield from all_pages(lambda token: ListPartitions(self._topic, token))
         bounds = [one for one in found if self._only is None or one.partition in self._only]
-        missing = sorted((self._only or frozenset()) - {one.partition for one in bounds})
+        named = self._start if isinstance(self._start, Mapping) else {}
+        missing = sorted({*(self._only or ()), *named} - {one.partition for one in found}, key=str)
         if missing:
             raise UnknownTopicOrPartition(f"topic {self._topic!r} has no partition {missing[0]}", topic=self._topic)
         offsets: dict[int, int] = {}

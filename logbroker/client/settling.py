@@ -26,12 +26,11 @@ from logbroker.client.calls.messages import (
 )
 from logbroker.client.durations import Duration, to_ms
 from logbroker.client.flows import Flow, all_pages, do, succeeded
-from logbroker.client.payloads import HeadersGiven, Key, record_of
+from logbroker.client.payloads import HeadersGiven, Key, record_of, told_text
 from logbroker.errors import InvalidRequest, LogbrokerError
 
 MAX_WAIT_MS = 60_000
 SEND_AT_ONCE = 1_000
-ERROR_CHARACTERS = 4_000
 
 
 def default_consumer() -> str:
@@ -62,6 +61,9 @@ def message(
 def send_all(queue: str, messages: Iterable[OutgoingMessage]) -> Flow[list[SentMessage]]:
     """Send messages, in as many calls as needed. Raises the first error, with all outcomes in ``fields["results"]``."""
     wanted = list(messages)
+    for one in wanted:
+        if not isinstance(one, OutgoingMessage):
+            raise InvalidRequest(f"send_many takes what logbroker.message(value) makes, not {type(one).__name__}")
     outcomes: list[SentMessage | LogbrokerError] = []
     for begin in range(0, len(wanted), SEND_AT_ONCE):
         outcomes += yield from do(Send(queue, wanted[begin : begin + SEND_AT_ONCE]))
@@ -139,7 +141,7 @@ class OpenReceipts:
             return
         try:
             if isinstance(error, Exception):
-                text = f"{type(error).__name__}: {error}"[:ERROR_CHARACTERS]
+                text = told_text(f"{type(error).__name__}: {error}")
                 yield from settle(self.queue, "nack", [Settlement(receipt, error=text) for receipt in rest], self.kind)
             else:
                 yield from settle(self.queue, "release", [Settlement(receipt) for receipt in rest], self.kind)

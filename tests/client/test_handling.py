@@ -9,7 +9,6 @@ import pytest
 
 from logbroker.client.calls.messages import Delivery, Settlement
 from logbroker.client.handling import (
-    ERROR_CHARACTERS,
     DeadLetter,
     Retry,
     Settling,
@@ -19,7 +18,7 @@ from logbroker.client.handling import (
     settling_of,
     wanted_by,
 )
-from logbroker.client.payloads import Headers
+from logbroker.client.payloads import ERROR_CHARACTERS, Headers, record_of
 from logbroker.errors import InvalidRequest, QueueFull
 
 
@@ -101,6 +100,9 @@ def test_a_message_that_is_something_else_is_told_apart(kind: Any, value: bytes 
         (None, Settling("ack", Settlement("r"))),
         (Retry(), Settling("nack", Settlement("r", None, "retry"))),
         (Retry("busy", after="30s"), Settling("nack", Settlement("r", 30_000, "busy"))),
+        (Retry("past", after=-1), Settling("nack", Settlement("r", 0, "past"))),
+        (Retry("x" * 5_000), Settling("nack", Settlement("r", None, "x" * ERROR_CHARACTERS))),
+        (DeadLetter("half \ud800"), Settling("reject", Settlement("r", error="half \\ud800"))),
         (DeadLetter("no such user"), Settling("reject", Settlement("r", error="no such user"))),
         (Undecodable("no JSON"), Settling("reject", Settlement("r", error="no JSON"))),
         (TimedOut("too long"), Settling("nack", Settlement("r", error="TimedOut: too long"))),
@@ -132,3 +134,31 @@ def test_a_failure_is_told_with_the_way_to_it() -> None:
     assert said is not None
     assert said.startswith("KeyError: 'sku'\n")
     assert "test_handling.py" in said
+
+
+def test_a_time_to_wait_that_is_none_is_refused_where_it_is_given() -> None:
+    with pytest.raises(InvalidRequest, match="no duration"):
+        Retry(after="soon")
+
+
+# -- what a caller gives -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "key", "headers"),
+    [
+        ("half \ud800", None, {}),
+        ({"half": "\ud800"}, None, {}),
+        (object(), None, {}),
+        ("x", 5, {}),
+        ("x", "\ud800", {}),
+        ("x", None, {"a": 5}),
+        ("x", None, {5: "a"}),
+        ("x", None, ["a"]),
+        ("x", None, 5),
+        ("x", None, {"a": "\ud800"}),
+    ],
+)
+def test_what_is_no_record_is_refused_before_it_is_sent(value: Any, key: Any, headers: Any) -> None:
+    with pytest.raises(InvalidRequest):
+        record_of(value, key, headers)

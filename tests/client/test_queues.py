@@ -200,3 +200,16 @@ async def test_dead_letters_are_listed_counted_sent_back_and_dropped(lb: AsyncCl
     assert await queue.dlq.list() == []
     assert [one.id for one in await lb.operations.list()] == [begun.id, dropped.id]
     assert (await lb.operations.cancel(begun.id)).state == "done"
+
+
+async def test_what_is_no_message_is_refused(lb: AsyncClient) -> None:
+    await lb.queues.create("emails")
+    queue = lb.queue("emails")
+    with pytest.raises(InvalidRequest, match=r"logbroker\.message"):
+        await queue.send_many(["text"])  # type: ignore[list-item]  # what a newcomer writes
+    with pytest.raises(InvalidRequest):
+        await queue.purge(before="yesterday")  # type: ignore[arg-type]  # as above
+    with pytest.raises(LogbrokerError):
+        await lb.queues.create("half \ud800")
+    with pytest.raises(LogbrokerError):
+        await lb.queues.create("other", max_attempts=object())

@@ -216,7 +216,29 @@ def test_durations(given: Any, ms: int) -> None:
     assert to_ms(given) == ms
 
 
-@pytest.mark.parametrize("given", ["", "5", "5 minutes", "s", True, None, float("nan"), "-1s"])
+@pytest.mark.parametrize(
+    "given", ["", "5", "5 minutes", "s", True, None, float("nan"), float("inf"), "9" * 400 + "d", "-1s"]
+)
 def test_what_is_no_duration_is_refused(given: Any) -> None:
     with pytest.raises(InvalidRequest, match="no duration"):
         to_ms(given)
+
+
+def test_leaving_a_client_closes_every_part_also_behind_one_that_fails() -> None:
+    closed: list[str] = []
+
+    class Noting(Failing):
+        def close(self) -> None:
+            closed.append("carrier")
+
+    def failing() -> None:
+        closed.append("first")
+        raise QueueFull("what waited could not be written")
+
+    driver = Driver(Noting(Unreachable("gone"), 0))
+    driver.open()
+    driver.opened("first", failing)
+    driver.opened("second", lambda: closed.append("second"))
+    with pytest.raises(QueueFull):
+        driver.close()
+    assert closed == ["first", "second", "carrier"]

@@ -5,12 +5,13 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
-from logbroker import AsyncClient
+from logbroker import AsyncClient, Snapshot
 from logbroker.errors import (
     Closed,
     ConfigConflict,
     FilterInvalid,
     InvalidConfig,
+    InvalidOffset,
     InvalidPartitions,
     InvalidRequest,
     InvalidTopic,
@@ -220,3 +221,11 @@ async def test_leaving_a_producer_writes_what_was_sent_and_raises_what_failed(lb
     with pytest.raises(UnknownTopicOrPartition):
         async with lb.producer("missing") as producer:
             producer.send_nowait("a")
+
+
+async def test_a_place_that_is_none_of_the_topic_is_refused(lb: AsyncClient) -> None:
+    await lb.topics.create("orders")
+    with pytest.raises(InvalidOffset, match="subscription"):
+        _ = [record async for record in lb.read("orders", start=Snapshot("before"))]
+    with pytest.raises(UnknownTopicOrPartition, match="partition 1"):
+        _ = [record async for record in lb.read("orders", start={0: 0, 1: 0})]

@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from typing import Any, Protocol, TypeVar, cast
 
 from logbroker.client.calls.base import Call, Wait
@@ -66,12 +67,14 @@ class Driver:
         if not self._is_open:
             return
         self._refuse_fork()
-        try:
-            for close in list(self._open_parts.values()):
-                await close()
-        finally:
-            self._is_open = False
-            await self._carrier.close()
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._close_carrier)
+            for close in reversed(self._open_parts.values()):
+                stack.push_async_callback(close)
+
+    async def _close_carrier(self) -> None:
+        self._is_open = False
+        await self._carrier.close()
 
     def opened(self, part: object, close: Callable[[], Awaitable[None]]) -> None:
         """A part is open that has to be closed before the client is."""

@@ -6,7 +6,7 @@ What lives here: when a request leaves, and who waits for it. What may not: the 
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -44,7 +44,7 @@ class AsyncProducer:
         self._turn = asyncio.Lock()
         self._hurry = asyncio.Event()
         self._sender: asyncio.Task[None] | None = None
-        self._first_error: LogbrokerError | None = None
+        self._first_error: Exception | None = None
         self._is_open = False
 
     async def __aenter__(self) -> Self:
@@ -155,7 +155,7 @@ class AsyncProducer:
 
     def _note(self, ack: Ack) -> None:
         error = None if ack.cancelled() else ack.exception()
-        if isinstance(error, LogbrokerError):
+        if isinstance(error, Exception):
             self._first_error = self._first_error or error
 
     async def _send_all(self) -> None:
@@ -179,8 +179,10 @@ class AsyncProducer:
         if not batch:
             return
         try:
-            outcomes = await self._driver.run(self._writing.write([one.record for one in batch]))
-        except LogbrokerError as error:
+            outcomes: Sequence[RecordMetadata | Exception] = await self._driver.run(
+                self._writing.write([one.record for one in batch])
+            )
+        except Exception as error:
             outcomes = [error] * len(batch)
         except BaseException:
             for one in batch:
@@ -189,7 +191,7 @@ class AsyncProducer:
         for one, outcome in zip(batch, outcomes, strict=True):
             if one.ticket.done():
                 continue
-            if isinstance(outcome, LogbrokerError):
+            if isinstance(outcome, Exception):
                 one.ticket.set_exception(outcome)
                 one.ticket.exception()  # it is told by flush, or by whoever awaits it
             else:

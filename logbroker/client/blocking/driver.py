@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any, Protocol, TypeVar, cast
 
 from logbroker.client.calls.base import Call, Wait
@@ -52,12 +53,14 @@ class Driver:
         if not self._is_open:
             return
         self._refuse_fork()
-        try:
-            for close in list(self._open_parts.values()):
-                close()
-        finally:
-            self._is_open = False
-            self._carrier.close()
+        with ExitStack() as stack:
+            stack.callback(self._close_carrier)
+            for close in reversed(self._open_parts.values()):
+                stack.callback(close)
+
+    def _close_carrier(self) -> None:
+        self._is_open = False
+        self._carrier.close()
 
     def opened(self, part: object, close: Callable[[], None]) -> None:
         """A part is open that has to be closed before the client is."""

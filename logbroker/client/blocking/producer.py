@@ -6,7 +6,7 @@ thread behind it: what ``send_nowait`` takes leaves when a request is full, when
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from types import TracebackType
@@ -43,7 +43,7 @@ class Producer:
         self._linger_s = to_ms(linger) / 1_000
         self._buffer: Buffer[Ack] = Buffer()
         self._waits_since = 0.0
-        self._first_error: LogbrokerError | None = None
+        self._first_error: Exception | None = None
         self._is_open = False
 
     def __enter__(self) -> Self:
@@ -150,18 +150,20 @@ class Producer:
 
     def _note(self, ack: Ack) -> None:
         error = ack.exception()
-        if isinstance(error, LogbrokerError):
+        if isinstance(error, Exception):
             self._first_error = self._first_error or error
 
     def _write(self) -> None:
         """Write until nothing waits."""
         while batch := self._buffer.cut():
             try:
-                outcomes = self._driver.run(self._writing.write([one.record for one in batch]))
-            except LogbrokerError as error:
+                outcomes: Sequence[RecordMetadata | Exception] = self._driver.run(
+                    self._writing.write([one.record for one in batch])
+                )
+            except Exception as error:
                 outcomes = [error] * len(batch)
             for one, outcome in zip(batch, outcomes, strict=True):
-                if isinstance(outcome, LogbrokerError):
+                if isinstance(outcome, Exception):
                     one.ticket.set_exception(outcome)
                 else:
                     one.ticket.set_result(outcome)

@@ -6,6 +6,8 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
+from logbroker.errors import InvalidRequest
+
 T = TypeVar("T")
 Item = TypeVar("Item")
 
@@ -74,7 +76,11 @@ class Page(msgspec.Struct, Generic[Item]):
 
 def path(*segments: str | int, verb: str = "") -> str:
     """A path under ``/v1`` with each segment quoted, and its verb."""
-    return "/v1/" + "/".join(quote(str(segment), safe="") for segment in segments) + (f":{verb}" if verb else "")
+    return (
+        "/v1/"
+        + "/".join(quote(str(segment), safe="", errors="replace") for segment in segments)
+        + (f":{verb}" if verb else "")
+    )
 
 
 def get(target: str, query: Mapping[str, Any] | None = None, *, wait_ms: int = 0) -> Request:
@@ -85,8 +91,12 @@ def get(target: str, query: Mapping[str, Any] | None = None, *, wait_ms: int = 0
 def send(
     method: str, target: str, body: Any = None, query: Mapping[str, Any] | None = None, *, wait_ms: int = 0
 ) -> Request:
-    """A request with ``body`` as JSON."""
-    return Request(method, _with(target, query), None if body is None else _encoder.encode(body), wait_ms)
+    """A request with ``body`` as JSON. Raises InvalidRequest for what JSON cannot say."""
+    try:
+        content = None if body is None else _encoder.encode(body)
+    except (TypeError, UnicodeEncodeError) as error:
+        raise InvalidRequest(f"this cannot be asked of a broker: {error}") from None
+    return Request(method, _with(target, query), content, wait_ms)
 
 
 def given(**values: Any) -> dict[str, Any]:
