@@ -148,6 +148,19 @@ async def test_a_handler_that_runs_too_long_has_failed(emails: AsyncQueue) -> No
     assert letter.last_error == "TimedOut: the handler ran longer than 50 ms"
 
 
+async def test_a_function_that_raises_what_no_future_can_carry_has_failed(emails: AsyncQueue) -> None:
+    @emails.worker()
+    def send(email: Email) -> None:
+        next(iter(()))
+
+    await emails.send(Email("none"))
+    async with send.running():
+        await eventually(lambda: has_died(emails, 1))
+    [letter] = await emails.dlq.list()
+    assert letter.last_error is not None
+    assert letter.last_error.startswith("RuntimeError: the handler raised StopIteration")
+
+
 # -- leases and concurrency --------------------------------------------------------------------------------------------
 
 
@@ -204,6 +217,25 @@ async def test_a_handler_that_is_not_async_runs_in_threads(emails: AsyncQueue) -
     together.abort()
     with pytest.raises(threading.BrokenBarrierError):
         send(Email("called like a function"))
+
+
+async def test_a_thread_that_was_given_up_on_gets_nothing_until_it_is_back(emails: AsyncQueue) -> None:
+    hold = threading.Event()
+
+    @emails.worker(timeout=0.05)
+    def send(email: Email) -> None:
+        hold.wait(10)
+
+    await emails.send(Email("1"))
+    await emails.send(Email("2"))
+    async with send.running():
+        await eventually(lambda: _is(lambda: send.stats.nacked == 1))
+        for _ in range(5):
+            assert (await counts(emails))["ready"] == 2
+        assert send.stats.received == 1
+        hold.set()
+        await eventually(lambda: is_empty(emails))
+    assert (send.stats.acked, send.stats.nacked) == (2, 1)
 
 
 async def test_order_by_key_is_kept_by_many_handlers(lb: AsyncClient) -> None:
@@ -264,6 +296,18 @@ async def test_what_does_not_end_in_time_goes_back_uncounted_and_unacknowledged(
     assert (send.stats.released, send.stats.acked) == (1, 0)
     async with emails.receive() as [message]:
         assert (message.failures, message.deliveries) == (0, 2)
+
+
+async def test_a_stop_before_the_first_receive_counts(emails: AsyncQueue) -> None:
+    @emails.worker()
+    async def send(email: Email) -> None: ...
+
+    async with asyncio.timeout(10):
+        async with send.running():
+            pass
+        work = send.run()
+        send.stop()
+        await work
 
 
 async def test_an_idle_worker_stops_at_once(emails: AsyncQueue) -> None:
@@ -334,3 +378,12 @@ async def test_a_broker_that_is_away_for_a_while_is_waited_for(emails: AsyncQueu
     async with send.running():
         await eventually(lambda: _is(lambda: done == ["x"]))
     assert away == 0
+
+
+async def test_a_worker_that_could_never_work_is_refused(emails: AsyncQueue) -> None:
+    for concurrency in (0, -1, "8"):
+        with pytest.raises(InvalidRequest, match="concurrency"):
+            emails.worker(concurrency=concurrency)  # type: ignore[arg-type]  # what a caller may give
+    for timeout in (0, -1, "soon"):
+        with pytest.raises(InvalidRequest):
+            emails.worker(timeout=timeout)

@@ -195,7 +195,7 @@ class AsyncQueue:
         exception is a failure, but ``Retry`` and ``DeadLetter`` say what they want. Leases are extended while it runs, for
         at most ``timeout``. Raises InvalidRequest for a function that cannot be one.
         """
-        slots = SlotOptions(concurrency, None if timeout is None else to_ms(timeout), to_ms(drain))
+        slots = SlotOptions.of(concurrency, timeout, drain)
         options = WorkerOptions(slots, to_ms(visibility_timeout), consumer or self._consumer)
 
         def made(handler: Callable[Given, Returned]) -> Worker[Given, Returned]:

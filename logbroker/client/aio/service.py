@@ -5,7 +5,7 @@ from collections.abc import Callable
 from logbroker.client.aio.driver import Driver
 from logbroker.client.aio.responder import Responder
 from logbroker.client.aio.slots import Given, Returned, SlotOptions
-from logbroker.client.durations import Duration, to_ms
+from logbroker.client.durations import Duration
 
 
 class AsyncService:
@@ -24,7 +24,7 @@ class AsyncService:
         It takes a request, decoded as its annotation says, and perhaps the whole ``Asked``; what it returns is the answer,
         and an exception is told to the requester (RemoteError). Raises InvalidRequest for a function that cannot be one.
         """
-        slots = SlotOptions(concurrency, None if timeout is None else to_ms(timeout), to_ms(drain))
+        slots = SlotOptions.of(concurrency, timeout, drain)
 
         def made(handler: Callable[Given, Returned]) -> Responder[Given, Returned]:
             responder = Responder(self._driver, self.name, handler, slots, self._consumer)
