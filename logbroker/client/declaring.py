@@ -54,14 +54,35 @@ def subscription_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 def create_subscription(
     name: str, topic: str, start: Start | None, settings: Mapping[str, Any], *, if_not_exists: bool
 ) -> Flow[SubscriptionInfo]:
-    """A subscription as declared; any of that name where ``if_not_exists``."""
+    """A subscription as declared; any of that name over the same topic where ``if_not_exists``."""
     declared = {"topic": topic, **subscription_settings(settings)}
     try:
         return (yield from do(PutSubscription(name, declared, None if start is None else position_of(start))))
     except ConfigConflict:
         if not if_not_exists:
             raise
-    return (yield from do(GetSubscription(name)))
+    found = yield from do(GetSubscription(name))
+    _check_same(found, {"topic": topic})
+    return found
+
+
+def declare_subscription(name: str, topic: str, start: Start | None, settings: Mapping[str, Any]) -> Flow[SubscriptionInfo]:
+    """Make a subscription unless it is there; one that differs in what is declared raises ConfigConflict."""
+    found = yield from create_subscription(name, topic, start, settings, if_not_exists=True)
+    _check_same(found, subscription_settings(settings))
+    return found
+
+
+def _check_same(found: SubscriptionInfo, declared: Mapping[str, Any]) -> None:
+    for setting, value in declared.items():
+        there = found.config.get(setting)
+        if isinstance(value, Mapping) and isinstance(there, Mapping):
+            there = {part: there.get(part) for part in value}
+        if there != value:
+            raise ConfigConflict(
+                f"subscription {found.name!r} has {setting} {there!r}, not {value!r}: alter it, or take another name",
+                setting=setting,
+            )
 
 
 def create_topic(name: str, partitions: int | None, settings: Mapping[str, Any], *, if_not_exists: bool) -> Flow[Topic]:

@@ -72,6 +72,23 @@ async def test_what_cannot_be_is_refused_with_the_same_errors(orders: AsyncClien
             pass
 
 
+async def test_a_subscription_that_is_there_otherwise_is_not_taken_for_the_one_declared(orders: AsyncClient) -> None:
+    await orders.topics.create("others")
+    declared = orders.subscription("orders", name="audit", filter=EU, retry={"policy": "none"})
+    made = await declared.create()
+    await orders.subscriptions.alter("audit", retain_unacked="1d")
+    assert (await declared.create()).created_ms == made.created_ms  # what it does not say may differ
+    assert (await orders.subscription("orders", name="audit").create()).config["filter"] == EU
+    with pytest.raises(ConfigConflict, match="'others'"):
+        await orders.subscription("others", name="audit").create()
+    with pytest.raises(ConfigConflict, match="has filter"):
+        await orders.subscription("orders", name="audit", filter='value.region == "us"').create()
+    with pytest.raises(ConfigConflict, match="has retry"):
+        await orders.subscription("orders", name="audit", retry={"policy": "fixed"}).create()
+    with pytest.raises(ConfigConflict, match="has topic"):
+        await orders.subscriptions.create("audit", "others", if_not_exists=True)
+
+
 async def test_a_seek_says_what_it_would_do_and_then_does_it(orders: AsyncClient) -> None:
     again = orders.subscription("orders", name="again", start="earliest")
     await again.create()

@@ -81,7 +81,7 @@ class AsyncSubscription:
         self.dlq = AsyncDeadLetters(driver, name, "subscriptions")
 
     async def create(self) -> SubscriptionInfo:
-        """Make it, unless one of that name is there. Raises as ``lb.subscriptions.create``."""
+        """Make it, unless it is there. Raises as ``lb.subscriptions.create``, ConfigConflict where it differs from this."""
         return await self._driver.run(self._declare())
 
     @asynccontextmanager
@@ -113,7 +113,7 @@ class AsyncSubscription:
 
         As a queue's ``worker``; it runs with the client's ``run``, which creates the subscription first.
         """
-        slots = SlotOptions(concurrency, None if timeout is None else to_ms(timeout), to_ms(drain))
+        slots = SlotOptions.of(concurrency, timeout, drain)
         options = WorkerOptions(slots, to_ms(ack_deadline), consumer or self._consumer, "subscriptions")
 
         def made(handler: Callable[Given, Returned]) -> Worker[Given, Returned]:
@@ -144,6 +144,5 @@ class Subscriber(Worker[Given, Returned]):
         super().__init__(driver, subscription.name, handler, options)
         self._subscription = subscription
 
-    async def run(self) -> None:
+    async def _prepare(self) -> None:
         await self._subscription.create()
-        await super().run()

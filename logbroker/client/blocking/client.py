@@ -23,7 +23,7 @@ from logbroker.client.calls.objects import GetObject, PutObject
 from logbroker.client.calls.records import Record
 from logbroker.client.calls.services import Ask, Reply
 from logbroker.client.calls.subscriptions import SubscriptionInfo
-from logbroker.client.declaring import create_subscription
+from logbroker.client.declaring import declare_subscription
 from logbroker.client.durations import Duration, to_ms
 from logbroker.client.flows import Flow
 from logbroker.client.membership import CommitMode, Membership
@@ -177,7 +177,7 @@ class SyncClient:
         declared = {**settings, **({} if filter is None else {"filter": filter})}
 
         def declare() -> Flow[SubscriptionInfo]:
-            return create_subscription(name, topic, start, declared, if_not_exists=True)
+            return declare_subscription(name, topic, start, declared)
 
         return Subscription(self._driver, name, default_consumer(), declare)
 

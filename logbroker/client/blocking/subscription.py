@@ -79,7 +79,7 @@ class Subscription:
         self.dlq = DeadLetters(driver, name, "subscriptions")
 
     def create(self) -> SubscriptionInfo:
-        """Make it, unless one of that name is there. Raises as ``lb.subscriptions.create``."""
+        """Make it, unless it is there. Raises as ``lb.subscriptions.create``, ConfigConflict where it differs from this."""
         return self._driver.run(self._declare())
 
     @contextmanager
