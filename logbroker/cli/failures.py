@@ -63,7 +63,7 @@ _HINTS: dict[type[LogbrokerError], str] = {
     errors.QueueNotFound: "'logbroker queue ls' shows the queues there are",
     errors.SubscriptionNotFound: "'logbroker sub ls' shows the subscriptions there are",
     errors.QueueFull: "'logbroker queue stats NAME' shows what waits; raise max_size with 'logbroker queue alter'",
-    errors.NoResponders: "start one: 'logbroker reply SERVICE --command COMMAND'",
+    errors.NoResponders: "start one: 'logbroker reply SERVICE -- COMMAND'",
     errors.HostForbidden: "reach it by its address, or start it with --allow-host NAME",
     errors.PartitionDamaged: "'logbroker segment verify' on the data directory tells what is damaged",
     errors.InvalidConfig: "'logbroker config schema' explains every setting",

@@ -11,7 +11,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 from logbroker.cli.framework import Invocation
@@ -74,7 +74,7 @@ class Programs:
             except subprocess.TimeoutExpired:
                 given = None  # it is on its way
                 if self._kill_after_s is not None and time.monotonic() - began >= self._kill_after_s:
-                    process.kill()
+                    _signal(process, signal.SIGKILL)
                     process.communicate()
                     return Ran(b"", f"killed: it ran for more than {self._kill_after_s:g} s")
                 meanwhile()
@@ -88,7 +88,13 @@ class Programs:
     def end(self) -> None:
         """Ask every program that runs to end."""
         for process in list(self._running):
-            process.terminate()
+            _signal(process, signal.SIGTERM)
+
+
+def _signal(process: "subprocess.Popen[bytes]", number: signal.Signals) -> None:
+    """Send a signal to a program and all that it has started, which else would hold its output open."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
 
 
 def variables(work: Mapping[str, Any]) -> dict[str, str]:
