@@ -6,9 +6,11 @@ then, in the order in which it was sent, and nothing that was still in memory.
 """
 
 import fcntl
+import gc
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +18,7 @@ from pathlib import Path
 _FICLONE = 0x40049409
 _TOOLS = ("mkfs.ext4", "mkfs.xfs", "mount", "umount", "losetup")
 _POOL_BYTES = 8 << 30
+_UNMOUNTS = 20
 DISK_BYTES = 512 << 20
 
 
@@ -46,7 +49,18 @@ def mounted(image: Path, where: Path) -> Iterator[Path]:
     try:
         yield where
     finally:
-        call("umount", where)
+        _unmount(where)
+
+
+def _unmount(where: Path) -> None:
+    """A broker that has just ended in this process may be held by cycles, and hold maps of files."""
+    for _ in range(_UNMOUNTS):
+        gc.collect()
+        try:
+            return call("umount", where)
+        except OSError:
+            time.sleep(0.1)
+    return call("umount", "-l", where)
 
 
 class Disk:
