@@ -1,4 +1,4 @@
-"""A start that has to read the log for the windows of producers: damage on the way, and control records that end nothing."""
+"""A start that reads the log for the windows of producers: damage on the way, control records that end nothing."""
 
 from typing import Any
 

@@ -5,6 +5,7 @@ What lives here: that, the pace, and dying with the broker. What may not: anythi
 Invariant: it writes nothing but copies of its own, so it may be killed at any time.
 """
 
+import contextlib
 import os
 import sys
 import time
@@ -54,16 +55,21 @@ def paced(moved: Iterable[int], bytes_per_second: int, parent: int) -> None:
 
 
 def main() -> None:
-    """Do one job."""
+    """Do one job; nothing where the broker has ended before it was asked, and no word to one that has ended since."""
     os.nice(_NICENESS)
-    request = msgspec.json.decode(sys.stdin.buffer.readline(), type=Request)
+    line = sys.stdin.buffer.readline()
+    if not line.endswith(b"\n"):
+        sys.exit(1)
+    request = msgspec.json.decode(line, type=Request)
     cleaner = Cleaner(DiskFiles(request.root), request.job)
     try:
         paced(cleaner.run(), request.job.bytes_per_second, request.parent)
         reply = Reply(cleaner.result)
     except LogbrokerError as error:
         reply = Reply(error=error.detail)
-    sys.stdout.buffer.write(msgspec.json.encode(reply) + b"\n")
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.buffer.write(msgspec.json.encode(reply) + b"\n")
+        sys.stdout.buffer.flush()
 
 
 if __name__ == "__main__":
