@@ -19,6 +19,7 @@ from aiohttp.typedefs import Middleware
 from aiohttp.web_protocol import RequestHandler
 
 from logbroker.broker.services import Services
+from logbroker.errors import LogbrokerError
 from logbroker.http_api import docs
 from logbroker.http_api.errors import API, REQUEST_ID, Handler, problems
 from logbroker.http_api.hosts import AllowedHosts, only_from
@@ -28,6 +29,7 @@ from logbroker.http_api.route import Route, aiohttp_path
 from logbroker.http_api.routes import ROUTES
 
 access = logging.getLogger("logbroker.http.access")
+log = logging.getLogger(__name__)
 
 _GIVEN_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 Connection: TypeAlias = RequestHandler
@@ -78,9 +80,20 @@ def _bound(route: Route, services: Services, running: _Running) -> Handler:
         task = asyncio.ensure_future(handle(request))
         running.add(task)
         task.add_done_callback(running.discard)
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(_ended_for_nobody)
+            raise
 
     return handle_unbroken if route.changes else handle
+
+
+def _ended_for_nobody(task: "asyncio.Task[web.StreamResponse]") -> None:
+    """A refusal whose client has gone is told to nobody; a defect is still seen."""
+    error = None if task.cancelled() else task.exception()
+    if error is not None and not isinstance(error, LogbrokerError):
+        log.error("a request whose client has gone has failed", exc_info=error)
 
 
 def _scoped(services: Services, heard: set[Connection]) -> Middleware:

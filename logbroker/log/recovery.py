@@ -185,12 +185,11 @@ class _Recovery:
             self._producers, at = loaded
         else:
             at = self._segments[0].base_offset
-        for segment in self._segments:
+        bases = [segment.base_offset for segment in self._segments]
+        for segment in self._segments[: bases.index(point.base_offset) + 1]:
             end = point.size if segment.base_offset == point.base_offset else segment.size
             if at < segment.next_offset or segment.next_offset < 0:
                 at = self._replay(segment, max(at, segment.base_offset), end, point.next_offset)
-            if segment.base_offset == point.base_offset:
-                return
 
     def _replay(self, segment: Segment, offset: int, end: int, upto: int) -> int:
         """Remember the producers of the batches from ``offset`` to ``upto``; returns where that ended."""

@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 
 from logbroker.errors import PartitionDamaged
+from logbroker.log.files.crashes import flushed_only
+from logbroker.log.files.faults import FaultFiles
 from logbroker.log.files.memory import MemoryFiles
 from logbroker.log.names import LOG, file_name
 from logbroker.model import ProducerStamp
@@ -65,3 +67,14 @@ def test_a_control_record_of_another_kind_ends_no_transaction() -> None:
     assert again.end_offset == 3
     assert [state.last_sequence for state in again.producers()] == [0]
     assert values(read_all(again, 0, 2)) == [b"first", b"open"]
+
+
+def test_a_log_whose_trimmed_records_were_lost_goes_on_behind_them() -> None:
+    """The start is durable when trimmed, the records were not: no offset is given out twice."""
+    files = FaultFiles()
+    log = open_log(files)
+    append(log, b"first", b"second")
+    assert log.trim(2, NOW) == 2
+    again = open_log(flushed_only(files.operations))
+    assert (again.log_start_offset, again.end_offset) == (2, 2)
+    assert append(again, b"third").base_offset == 2
