@@ -90,9 +90,9 @@ def _bound(route: Route, services: Services, running: _Running) -> Handler:
 
 
 def _ended_for_nobody(task: "asyncio.Task[web.StreamResponse]") -> None:
-    """A refusal whose client has gone is told to nobody; a defect is still seen."""
+    """A refusal whose client has gone is told to nobody, nor that it has gone; a defect is still seen."""
     error = None if task.cancelled() else task.exception()
-    if error is not None and not isinstance(error, LogbrokerError):
+    if error is not None and not isinstance(error, LogbrokerError | ConnectionError | web.RequestPayloadError):
         log.error("a request whose client has gone has failed", exc_info=error)
 
 
