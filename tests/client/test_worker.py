@@ -167,10 +167,10 @@ async def test_a_function_that_raises_what_no_future_can_carry_has_failed(emails
 async def test_the_lease_of_what_runs_is_kept(emails: AsyncQueue) -> None:
     runs: list[int] = []
 
-    @emails.worker(visibility_timeout=0.3)
+    @emails.worker(visibility_timeout=1)
     async def send(email: Email) -> None:
         runs.append(1)
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(2.2)
 
     await emails.send(Email("long"))
     async with send.running():

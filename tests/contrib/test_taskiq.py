@@ -110,13 +110,13 @@ async def test_what_a_worker_has_not_finished_goes_back_when_it_stops() -> None:
 
 async def test_the_lease_of_a_task_is_kept_until_it_is_acknowledged() -> None:
     async with served() as lb:
-        broker = LogbrokerBroker(lb.listeners["http"], visibility_timeout="300ms")
+        broker = LogbrokerBroker(lb.listeners["http"], visibility_timeout="1s")
         runs: list[int] = []
 
         @broker.task
         async def slow() -> None:
             runs.append(1)
-            await asyncio.sleep(1)
+            await asyncio.sleep(2.2)
 
         await broker.startup()
         async with receiving(broker):
