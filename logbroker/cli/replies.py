@@ -41,13 +41,15 @@ def replies(invocation: Invocation, /, count: int, responders: int) -> int:
         url = invocation.given_url or stack.enter_context(local_broker())
         service = _Service(url, invocation.timeout_s)
         pool = stack.enter_context(ThreadPoolExecutor(responders + _REQUESTERS))
+        stack.callback(service.stop.set)  # also after Ctrl-C or an error: the pool waits for its threads
         with HttpClient(url, invocation.timeout_s) as client:
             without = _without_responders(client)
             client.request("POST", path("services", f"{_SERVICE}:serve"), body={})
             working = [pool.submit(service.respond) for _ in range(responders)]
             with progress(invocation, "asking", count) as bar:
                 began = time.perf_counter()
-                asking = [pool.submit(_ask, url, range(one, count, _REQUESTERS), bar.advance) for one in range(_REQUESTERS)]
+                shares = [range(one, count, _REQUESTERS) for one in range(_REQUESTERS)]
+                asking = [pool.submit(_ask, url, share, service.stop, bar.advance) for share in shares]
                 took = [each for asked in asking for each in asked.result()]
                 seconds = time.perf_counter() - began
             service.stop.set()
@@ -94,12 +96,14 @@ def _without_responders(client: HttpClient) -> float:
     raise LogbrokerError(f"somebody serves {_SERVICE!r} already: this demonstration needs a broker without")
 
 
-def _ask(url: str, numbers: range, advance: Any) -> list[tuple[float, bool]]:
+def _ask(url: str, numbers: range, stop: threading.Event, advance: Any) -> list[tuple[float, bool]]:
     """For each number, how long its answer took and whether it was right."""
     took = []
     target, query = path("services", f"{_SERVICE}:request"), {"timeout_ms": _TIMEOUT_MS}
     with HttpClient(url, _TIMEOUT_MS / 1_000 + 10) as client:
         for number in numbers:
+            if stop.is_set():
+                break
             began = time.perf_counter()
             try:
                 answer = client.request("POST", target, query, {"value": str(number)})["value"]

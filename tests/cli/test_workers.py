@@ -3,12 +3,14 @@
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from logbroker.cli.http_client import HttpClient, path
+from logbroker.cli.replies import _ask
 from tests.cli.conftest import CommandLine
 from tests.cli.test_queues import counts, fill
 
@@ -143,3 +145,9 @@ def test_demo_replies_answers_every_question_although_responders_die(logbroker: 
     assert ran.json["no_responders_after_ms"] < 1_000
     with HttpClient(logbroker.url) as client:
         assert "svc.demo-square" not in [queue["name"] for queue in client.pages(path("queues"))]
+
+
+def test_demo_replies_asks_nothing_more_once_it_is_stopped(logbroker: CommandLine) -> None:
+    stop = threading.Event()
+    stop.set()
+    assert _ask(logbroker.url, range(5), stop, lambda _: None) == []
