@@ -6,7 +6,7 @@ What lives here: the job and its verdict. What may not: HTTP, which is ``http_cl
 import threading
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, suppress
 from statistics import quantiles
 from typing import Any
@@ -49,8 +49,13 @@ def replies(invocation: Invocation, /, count: int, responders: int) -> int:
             with progress(invocation, "asking", count) as bar:
                 began = time.perf_counter()
                 shares = [range(one, count, _REQUESTERS) for one in range(_REQUESTERS)]
-                asking = [pool.submit(_ask, url, share, service.stop, bar.advance) for share in shares]
-                took = [each for asked in asking for each in asked.result()]
+                ended = threading.Event()
+                asking = [pool.submit(_ask, url, share, ended, bar.advance) for share in shares]
+                try:
+                    took = [each for asked in asking for each in asked.result()]
+                finally:
+                    ended.set()
+                    wait(asking)  # while there is still somebody who answers
                 seconds = time.perf_counter() - began
             service.stop.set()
             for worker in working:
