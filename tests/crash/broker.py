@@ -12,7 +12,9 @@ from tools.bench.servers.logbroker import is_ready
 from tools.bench.servers.process import HOST, free_port
 
 _START_TIMEOUT = 60.0
-_STOP_TIMEOUT = 20.0
+_STOP_TIMEOUT = 60.0
+"""A stop waits ``drain_ms`` (10 s) for what changes something, then as long for what reads, and as long again for what was
+broken off: on a busy machine the sum of it may be needed, and more says that it hangs."""
 
 
 class Broker:

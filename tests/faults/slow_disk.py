@@ -59,6 +59,7 @@ def run(directory: Path, seconds: float = 10.0) -> Outcome:
         slowing += ["-e", f"inject=fdatasync:delay_enter={DELAY_MS * 1000}", "-p", str(broker.pid)]
         with subprocess.Popen(slowing, stderr=subprocess.DEVNULL) as tracing:
             try:
+                _wait_until_slow(broker.port)
                 times, received, refused = _load(broker.port, seconds)
                 grown = resident(broker.pid) - at_rest
             finally:
@@ -66,6 +67,18 @@ def run(directory: Path, seconds: float = 10.0) -> Outcome:
         return Outcome(sorted(times), grown, received, refused)
     finally:
         broker.stop()
+
+
+def _wait_until_slow(port: int) -> None:
+    """Return once a flush was slow: the tracer takes a moment to get hold of every thread."""
+    end = time.monotonic() + 20
+    slow = 0
+    with closing(Client(port)) as client:
+        while slow < 4:
+            assert time.monotonic() < end, "the flushes never became slow"
+            began = time.monotonic()
+            client.call("POST", "/v1/topics/jobs/records", {"records": [{"value": "warm-up"}]})
+            slow = slow + 1 if time.monotonic() - began > DELAY_MS / 1000 else 0
 
 
 def _load(port: int, seconds: float) -> tuple[list[float], int, int]:
