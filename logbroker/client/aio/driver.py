@@ -42,6 +42,9 @@ class Runnable(Protocol):
         ...
 
 
+R = TypeVar("R", bound=Runnable)
+
+
 class Driver:
     """Carries calls out for every object of one client."""
 
@@ -75,6 +78,11 @@ class Driver:
     async def _close_carrier(self) -> None:
         self._is_open = False
         await self._carrier.close()
+
+    def working(self, worker: R) -> R:
+        """The same worker, which the client's ``run`` runs from now on."""
+        self.workers.append(worker)
+        return worker
 
     def opened(self, part: object, close: Callable[[], Awaitable[None]]) -> None:
         """A part is open that has to be closed before the client is."""

@@ -94,6 +94,16 @@ class AsyncReceived(Sequence[AsyncMessage]):
         [outcome] = await self._driver.run(settle(self._receipts.queue, verb, [entry], self._receipts.kind))
         return outcome
 
+    @asynccontextmanager
+    async def until_settled(self) -> AsyncIterator[None]:
+        """While the caller works on the messages; ``end`` follows, with the exception if there was one."""
+        try:
+            yield
+        except BaseException as error:
+            await self.end(error)
+            raise
+        await self.end()
+
     async def end(self, error: BaseException | None = None) -> None:
         """Ack what is not settled, or say that it has failed with ``error``. Raises LeaseLost when an ack came late."""
         await self._driver.run(self._receipts.end(error))
@@ -141,12 +151,8 @@ class AsyncQueue:
         after an exception it is nacked, after a cancellation released. Raises QueueNotFound, InvalidRequest.
         """
         received = await self.lease(max, wait=wait, visibility_timeout=visibility_timeout, consumer=consumer)
-        try:
+        async with received.until_settled():
             yield received
-        except BaseException as error:
-            await received.end(error)
-            raise
-        await received.end()
 
     async def lease(
         self, max: int = 1, *, wait: Duration = 0, visibility_timeout: Duration | None = None, consumer: str | None = None
@@ -199,9 +205,7 @@ class AsyncQueue:
         options = WorkerOptions(slots, to_ms(visibility_timeout), consumer or self._consumer)
 
         def made(handler: Callable[Given, Returned]) -> Worker[Given, Returned]:
-            worker = Worker(self._driver, self.name, handler, options)
-            self._driver.workers.append(worker)
-            return worker
+            return self._driver.working(Worker(self._driver, self.name, handler, options))
 
         return made
 

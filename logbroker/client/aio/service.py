@@ -27,8 +27,6 @@ class AsyncService:
         slots = SlotOptions.of(concurrency, timeout, drain)
 
         def made(handler: Callable[Given, Returned]) -> Responder[Given, Returned]:
-            responder = Responder(self._driver, self.name, handler, slots, self._consumer)
-            self._driver.workers.append(responder)
-            return responder
+            return self._driver.working(Responder(self._driver, self.name, handler, slots, self._consumer))
 
         return made

@@ -93,12 +93,8 @@ class AsyncSubscription:
         """
         flow = receive(self.name, max, wait, ack_deadline, consumer or self._consumer, "subscriptions")
         received = AsyncReceived(self._driver, self.name, await self._driver.run(flow), "subscriptions")
-        try:
+        async with received.until_settled():
             yield received
-        except BaseException as error:
-            await received.end(error)
-            raise
-        await received.end()
 
     def handler(
         self,
@@ -117,9 +113,7 @@ class AsyncSubscription:
         options = WorkerOptions(slots, to_ms(ack_deadline), consumer or self._consumer, "subscriptions")
 
         def made(handler: Callable[Given, Returned]) -> Worker[Given, Returned]:
-            worker = Subscriber(self._driver, self, handler, options)
-            self._driver.workers.append(worker)
-            return worker
+            return self._driver.working(Subscriber(self._driver, self, handler, options))
 
         return made
 

@@ -92,6 +92,16 @@ class Received(Sequence[Message]):
         [outcome] = self._driver.run(settle(self._receipts.queue, verb, [entry], self._receipts.kind))
         return outcome
 
+    @contextmanager
+    def until_settled(self) -> Iterator[None]:
+        """While the caller works on the messages; ``end`` follows, with the exception if there was one."""
+        try:
+            yield
+        except BaseException as error:
+            self.end(error)
+            raise
+        self.end()
+
     def end(self, error: BaseException | None = None) -> None:
         """Ack what is not settled, or say that it has failed with ``error``. Raises LeaseLost when an ack came late."""
         self._driver.run(self._receipts.end(error))
@@ -139,12 +149,8 @@ class Queue:
         after an exception it is nacked, after a cancellation released. Raises QueueNotFound, InvalidRequest.
         """
         received = self.lease(max, wait=wait, visibility_timeout=visibility_timeout, consumer=consumer)
-        try:
+        with received.until_settled():
             yield received
-        except BaseException as error:
-            received.end(error)
-            raise
-        received.end()
 
     def lease(
         self, max: int = 1, *, wait: Duration = 0, visibility_timeout: Duration | None = None, consumer: str | None = None

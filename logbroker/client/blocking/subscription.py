@@ -91,12 +91,8 @@ class Subscription:
         """
         flow = receive(self.name, max, wait, ack_deadline, consumer or self._consumer, "subscriptions")
         received = Received(self._driver, self.name, self._driver.run(flow), "subscriptions")
-        try:
+        with received.until_settled():
             yield received
-        except BaseException as error:
-            received.end(error)
-            raise
-        received.end()
 
     def stats(self) -> SubscriptionInfo:
         """Settings, counts and totals. Raises SubscriptionNotFound."""
