@@ -42,7 +42,7 @@ def competing(invocation: Invocation, /, count: int, workers: int) -> int:
 
 
 async def _run(invocation: Invocation, url: str, count: int, workers: int) -> int:
-    from logbroker.cli.order_pipeline import until
+    from logbroker.cli.awaiting import until
     from logbroker.client.aio.client import connect
 
     done: Counter[int] = Counter()

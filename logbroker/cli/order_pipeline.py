@@ -6,7 +6,7 @@ Invariant: each stage hands on before it acknowledges, under a deduplication id,
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ import msgspec
 
 from logbroker.client.aio.client import AsyncClient
 from logbroker.client.aio.worker import Worker
-from logbroker.errors import LogbrokerError, QueueFull
+from logbroker.errors import QueueFull
 
 _FULL_REST_S = 0.02
 
@@ -137,13 +137,3 @@ class Pipeline:
                 await asyncio.sleep(_FULL_REST_S)
             else:
                 return
-
-
-async def until(condition: Callable[[], Awaitable[bool]], timeout_s: float, every_s: float = 0.05) -> None:
-    """Return once the condition holds. Raises LogbrokerError when it never does."""
-    try:
-        async with asyncio.timeout(timeout_s):
-            while not await condition():  # noqa: ASYNC110 - what is waited for is in the broker
-                await asyncio.sleep(every_s)
-    except TimeoutError:
-        raise LogbrokerError(f"the pipeline did not come to its end within {timeout_s:g} s") from None

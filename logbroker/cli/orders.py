@@ -45,7 +45,8 @@ def orders(invocation: Invocation, /, count: int, prefix: str) -> int:
 
 
 async def _run(invocation: Invocation, url: str, count: int, prefix: str) -> int:
-    from logbroker.cli.order_pipeline import Pipeline, until
+    from logbroker.cli.awaiting import until
+    from logbroker.cli.order_pipeline import Pipeline
     from logbroker.client.aio.client import connect
 
     began = time.perf_counter()
@@ -75,7 +76,7 @@ async def _run(invocation: Invocation, url: str, count: int, prefix: str) -> int
 
 
 async def _redrive(pipeline: "Pipeline") -> None:
-    from logbroker.cli.order_pipeline import until
+    from logbroker.cli.awaiting import until
 
     begun = await pipeline.lb.queue(f"{pipeline.prefix}payments").dlq.redrive(dry_run=False)
     assert begun.operation is not None, "it was no dry run"

@@ -10,8 +10,6 @@ from logbroker.errors import (
     InvalidTimestamp,
     InvalidTopic,
     KeyRequired,
-    LeaseLost,
-    LogbrokerError,
     MessageNotFound,
     MessageTooLarge,
     OperationNotFound,
@@ -26,8 +24,9 @@ from logbroker.errors import (
 )
 from logbroker.http_api import operations, queue_messages, queue_payloads, queue_peek, queues
 from logbroker.http_api.paging import PageQuery
-from logbroker.http_api.requests import JSON, NDJSON, OCTETS
-from logbroker.http_api.route import BINARY, Handle, Route
+from logbroker.http_api.requests import JSON, OCTETS
+from logbroker.http_api.route import BINARY, Route
+from logbroker.http_api.view_routes import PendingNames, pending, settlements
 
 _QUEUE = "/v1/queues/{queue}"
 _MERGE_PATCH = "application/merge-patch+json"
@@ -39,30 +38,15 @@ _TAKES = (*_FINDS, UnsupportedMediaType)
 _DECLARES = (*_TAKES, InvalidConfig, InvalidPartitions, ConfigConflict, PreconditionFailed)
 
 
-def settlements(path: str, name: str, tag: str, errors: tuple[type[LogbrokerError], ...]) -> tuple[Route, ...]:
-    """The routes by which deliveries of what ``path`` stands for are settled; ``name`` is that of ``{verb}``."""
-
-    def settle(verb: str, handler: Handle, body: type, *more: type[LogbrokerError]) -> Route:
-        return Route(
-            "POST",
-            f"{path}:{verb}",
-            name.format(verb=verb),
-            tag,
-            handler,
-            body={JSON: body},
-            answer={JSON: queue_messages.SettleOut},
-            statuses=(200, 207),
-            errors=(*errors, LeaseLost, *more),
-        )
-
-    return (
-        settle("ack", queue_messages.ack, queue_messages.ReceiptsIn),
-        settle("nack", queue_messages.nack, queue_messages.NackIn, QueueFull),
-        settle("extend", queue_messages.extend, queue_messages.ExtendIn),
-        settle("release", queue_messages.release, queue_messages.ReceiptsIn),
-        settle("reject", queue_messages.reject, queue_messages.RejectIn, QueueFull),
-    )
-
+_NAMES = PendingNames(
+    consumers="list_consumers",
+    peek="list_messages",
+    get="get_message",
+    promote="promote_message",
+    redrive_one="redrive_message",
+    redrive="redrive",
+    discard="discard",
+)
 
 QUEUE_ROUTES: tuple[Route, ...] = (
     Route(
@@ -77,6 +61,7 @@ QUEUE_ROUTES: tuple[Route, ...] = (
         may_break=True,
     ),
     *settlements(_QUEUE, "{verb}_messages", "queues", _TAKES),
+    *pending(_QUEUE, _NAMES, "queues", _FINDS),
     Route(
         "POST",
         _QUEUE + "/messages",
@@ -139,16 +124,6 @@ QUEUE_ROUTES: tuple[Route, ...] = (
         headers=("If-Match",),
     ),
     Route(
-        "GET",
-        _QUEUE + "/consumers",
-        "list_consumers",
-        "queues",
-        queues.list_consumers,
-        query=PageQuery,
-        answer={JSON: queues.ConsumersOut},
-        errors=_FINDS,
-    ),
-    Route(
         "POST",
         _QUEUE + ":purge",
         "purge",
@@ -160,26 +135,6 @@ QUEUE_ROUTES: tuple[Route, ...] = (
     ),
     Route("POST", _QUEUE + ":pause", "pause_queue", "queues", queues.pause, statuses=(204,), errors=_FINDS),
     Route("POST", _QUEUE + ":resume", "resume_queue", "queues", queues.resume, statuses=(204,), errors=_FINDS),
-    Route(
-        "GET",
-        _QUEUE + "/messages",
-        "list_messages",
-        "queues",
-        queue_peek.list_messages,
-        query=queue_peek.PeekQuery,
-        answer={JSON: queue_peek.PeekOut, NDJSON: queue_peek.PeekedOut},
-        errors=(*_FINDS, FilterInvalid),
-    ),
-    Route(
-        "GET",
-        _MESSAGE,
-        "get_message",
-        "queues",
-        queue_peek.get_message,
-        query=queue_peek.MessageQuery,
-        answer={JSON: queue_peek.PeekedOut},
-        errors=_FINDS_ONE,
-    ),
     Route(
         "DELETE",
         _MESSAGE,
@@ -199,49 +154,6 @@ QUEUE_ROUTES: tuple[Route, ...] = (
         body={JSON: queue_peek.RescheduleIn, _MERGE_PATCH: queue_peek.RescheduleIn},
         answer={JSON: queue_peek.PeekedOut},
         errors=(*_FINDS_ONE, UnsupportedMediaType, Throttled),
-    ),
-    Route(
-        "POST",
-        _MESSAGE + ":promote",
-        "promote_message",
-        "queues",
-        queue_peek.promote_message,
-        query=queue_peek.MessageQuery,
-        answer={JSON: queue_peek.PeekedOut},
-        errors=(*_FINDS_ONE, Throttled),
-    ),
-    Route(
-        "POST",
-        _MESSAGE + ":redrive",
-        "redrive_message",
-        "queues",
-        queue_peek.redrive_message,
-        query=queue_peek.MessageQuery,
-        body={JSON: queue_peek.RedriveOneIn},
-        answer={JSON: queue_peek.PeekedOut},
-        errors=(*_FINDS_ONE, MessageTooLarge),
-    ),
-    Route(
-        "POST",
-        _QUEUE + ":redrive",
-        "redrive",
-        "queues",
-        operations.redrive,
-        body={JSON: operations.RedriveIn},
-        answer={JSON: (operations.BegunOut, operations.DryRunOut)},
-        statuses=(202, 200),
-        errors=(*_TAKES, FilterInvalid),
-    ),
-    Route(
-        "POST",
-        _QUEUE + ":discard",
-        "discard",
-        "queues",
-        operations.discard,
-        body={JSON: operations.DiscardIn},
-        answer={JSON: operations.BegunOut},
-        statuses=(202,),
-        errors=(*_TAKES, FilterInvalid),
     ),
     Route(
         "POST",

@@ -9,23 +9,20 @@ from logbroker.errors import (
     InvalidRequest,
     InvalidTopic,
     MessageNotFound,
-    MessageTooLarge,
     PreconditionFailed,
     SnapshotNotFound,
     SubscriptionNotFound,
-    Throttled,
     TopicInUse,
     TopicReserved,
     UnknownTopicOrPartition,
     UnsupportedMediaType,
 )
-from logbroker.http_api import operations, queue_messages, queue_peek, queues, subscription_stream, subscriptions
-from logbroker.http_api.paging import PageQuery
+from logbroker.http_api import queue_messages, queues, subscription_stream, subscriptions
 from logbroker.http_api.queue_payloads import MessageOut
-from logbroker.http_api.queue_routes import settlements
 from logbroker.http_api.requests import JSON, NDJSON
 from logbroker.http_api.route import Route
 from logbroker.http_api.tail import EVENT_STREAM
+from logbroker.http_api.view_routes import PendingNames, pending, settlements
 
 _SUBSCRIPTION = "/v1/subscriptions/{subscription}"
 _MESSAGE = _SUBSCRIPTION + "/messages/{id}"
@@ -37,6 +34,16 @@ _FINDS_ONE = (*_FINDS, MessageNotFound)
 _TAKES = (*_FINDS, UnsupportedMediaType)
 _DECLARES = (*_TAKES, InvalidConfig, FilterInvalid, ConfigConflict, PreconditionFailed)
 _LEADS = (InvalidOffset, UnknownTopicOrPartition, SnapshotNotFound)
+
+_NAMES = PendingNames(
+    consumers="list_subscribers",
+    peek="list_pending",
+    get="get_pending",
+    promote="promote_pending",
+    redrive_one="redrive_pending",
+    redrive="redrive_dead",
+    discard="discard_dead",
+)
 
 SUBSCRIPTION_ROUTES: tuple[Route, ...] = (
     Route(
@@ -51,6 +58,7 @@ SUBSCRIPTION_ROUTES: tuple[Route, ...] = (
         may_break=True,
     ),
     *settlements(_SUBSCRIPTION, "{verb}_pulled", _TAG, _TAKES),
+    *pending(_SUBSCRIPTION, _NAMES, _TAG, _FINDS),
     Route(
         "GET",
         "/v1/subscriptions",
@@ -124,79 +132,6 @@ SUBSCRIPTION_ROUTES: tuple[Route, ...] = (
         query=subscription_stream.StreamQuery,
         answer={NDJSON: MessageOut, EVENT_STREAM: str},
         errors=_FINDS,
-    ),
-    Route(
-        "GET",
-        _SUBSCRIPTION + "/consumers",
-        "list_subscribers",
-        _TAG,
-        queues.list_consumers,
-        query=PageQuery,
-        answer={JSON: queues.ConsumersOut},
-        errors=_FINDS,
-    ),
-    Route(
-        "GET",
-        _SUBSCRIPTION + "/messages",
-        "list_pending",
-        _TAG,
-        queue_peek.list_messages,
-        query=queue_peek.PeekQuery,
-        answer={JSON: queue_peek.PeekOut, NDJSON: queue_peek.PeekedOut},
-        errors=_FINDS,
-    ),
-    Route(
-        "GET",
-        _MESSAGE,
-        "get_pending",
-        _TAG,
-        queue_peek.get_message,
-        query=queue_peek.MessageQuery,
-        answer={JSON: queue_peek.PeekedOut},
-        errors=_FINDS_ONE,
-    ),
-    Route(
-        "POST",
-        _MESSAGE + ":promote",
-        "promote_pending",
-        _TAG,
-        queue_peek.promote_message,
-        query=queue_peek.MessageQuery,
-        answer={JSON: queue_peek.PeekedOut},
-        errors=(*_FINDS_ONE, Throttled),
-    ),
-    Route(
-        "POST",
-        _MESSAGE + ":redrive",
-        "redrive_pending",
-        _TAG,
-        queue_peek.redrive_message,
-        query=queue_peek.MessageQuery,
-        body={JSON: queue_peek.RedriveOneIn},
-        answer={JSON: queue_peek.PeekedOut},
-        errors=(*_FINDS_ONE, MessageTooLarge),
-    ),
-    Route(
-        "POST",
-        _SUBSCRIPTION + ":redrive",
-        "redrive_dead",
-        _TAG,
-        operations.redrive,
-        body={JSON: operations.RedriveIn},
-        answer={JSON: (operations.BegunOut, operations.DryRunOut)},
-        statuses=(202, 200),
-        errors=_TAKES,
-    ),
-    Route(
-        "POST",
-        _SUBSCRIPTION + ":discard",
-        "discard_dead",
-        _TAG,
-        operations.discard,
-        body={JSON: operations.DiscardIn},
-        answer={JSON: operations.BegunOut},
-        statuses=(202,),
-        errors=_TAKES,
     ),
     Route(
         "GET",

@@ -82,6 +82,7 @@ def url() -> Iterator[str]:
         await engine.append(TopicPartition("orders", 0), [Record(b"x"), Record(None, b"k")])
         services = services_on(engine, clock, CONFIG, "cluster")
         await services.groups.start()
+        await services.transactions.start()
         await services.queues.ensure("jobs", QueueSettings())
         await services.queue_sends.send("jobs", [QueueMessage(Record(b"x"))] * 20)
         server = HttpServer(services)
@@ -93,6 +94,7 @@ def url() -> Iterator[str]:
         await services.members.close()
         await services.operations.stop()
         await services.queues.stop()
+        await services.transactions.stop()
         await services.groups.stop()
         await engine.stop()
 
